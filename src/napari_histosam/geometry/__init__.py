@@ -1,0 +1,1 @@
+"""Frames, windows, and the way between masks and polygons."""

@@ -1,0 +1,75 @@
+"""Model cards: what a model is, takes and needs, and under which licence its weights stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PromptKind = Literal["point", "negative", "box", "scribble", "mask"]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of weights.
+
+    Parameters
+    ----------
+    name : str
+        File name in the weights folder.
+    url : str, optional
+        Where it can be fetched; None for files that a user must bring by hand.
+    bytes : int, optional
+        Expected size.
+    hash : str, optional
+        ``"sha256:…"`` or ``"xxh128:…"``, where known.
+    """
+
+    name: str
+    url: str | None = None
+    bytes: int | None = None
+    hash: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model's card.
+
+    Parameters
+    ----------
+    name : str
+        The name that users type and pick.
+    decoder : str
+        The family: ``"sam"``, ``"classical"``, ``"wsi-sam"``, …
+    title : str
+        One line for people.
+    licence : str
+        Of the weights, as their source states it; ``"none stated"`` where it does not.
+    prompts : tuple of PromptKind
+    window_px : int
+        Side of the square window.
+    mpp : float, optional
+        The µm/px that it was trained at; None: it follows the zoom.
+    window_scales : tuple of float
+        Scale of each window relative to the finest: ``(1.0,)`` for one, ``(1.0, 2.0)`` for a
+        concentric pair.
+    files : tuple of WeightFile
+    non_commercial : bool
+        Ask once before the first use.
+    variant : str, optional
+        What the family needs to build it, for example ``"vit_b"``.
+    note : str
+        Limits and where files come from.
+    """
+
+    name: str
+    decoder: str
+    title: str
+    licence: str
+    prompts: tuple[PromptKind, ...]
+    window_px: int = 1024
+    mpp: float | None = None
+    window_scales: tuple[float, ...] = (1.0,)
+    files: tuple[WeightFile, ...] = ()
+    non_commercial: bool = False
+    variant: str | None = None
+    note: str = ""
