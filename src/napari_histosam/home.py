@@ -30,3 +30,21 @@ def shipped(kind: str) -> Path:
     package = Path(__file__).parent
     inside = package / f"_{kind}"
     return inside if inside.is_dir() else package.parents[1] / kind
+
+
+def sample_slide() -> Path:
+    """Return the sample slide's path in `home`, copied there first if it is absent.
+
+    A copy, because a user's objects are kept beside a slide and the package's own folder is no
+    place for them.
+    """
+    import shutil
+
+    source = shipped("sample_data") / "CMU-1-Small-Region.svs"
+    target = home() / "samples" / source.name
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        shutil.copyfile(source, part)
+        part.replace(target)
+    return target

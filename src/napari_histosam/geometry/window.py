@@ -50,7 +50,7 @@ class Window:
         return (np.asarray(points, np.float64) - (left, top)) / np.asarray(self.scale)
 
     def contains(self, points: ArrayLike, margin: float = 0.0) -> bool:
-        """Tell whether all level-0 points (n, 2) lie inside, ``margin`` window px from the border."""
+        """Tell whether level-0 points (n, 2) all lie ``margin`` window px inside the border."""
         at = self.from_level0(points).reshape(-1, 2)
         return bool(
             (at >= margin).all()

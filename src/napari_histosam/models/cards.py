@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PromptKind = Literal["point", "negative", "box", "scribble", "mask"]
+Pixels = Literal["imagenet", "minmax"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class ModelCard:
         What the family needs to build it, for example ``"vit_b"``.
     note : str
         Limits and where files come from.
+    aliases : tuple of str
+        Other names that lead to this card.
+    pixels : {"imagenet", "minmax"}
+        How the network wants its pixels: minus mean over deviation (SAM), or stretched to 0 to 1
+        per image (MedSAM).
+    page : str
+        Where a person reads about the weights and finds files that must be brought by hand.
     """
 
     name: str
@@ -73,3 +81,6 @@ class ModelCard:
     non_commercial: bool = False
     variant: str | None = None
     note: str = ""
+    aliases: tuple[str, ...] = ()
+    pixels: Pixels = "imagenet"
+    page: str = ""

@@ -1,0 +1,85 @@
+"""``histosam models``: cards, licences, weights."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from napari_histosam.models import ModelRegistry
+
+
+def add_to(commands: Any) -> ArgumentParser:
+    """Declare the command."""
+    made: ArgumentParser = commands.add_parser("models", help="models: cards, licences, weights")
+    made.add_argument(
+        "action",
+        nargs="?",
+        default="list",
+        choices=["list", "info", "download", "verify", "import"],
+    )
+    made.add_argument("what", nargs="?", metavar="NAME|FILE")
+    made.add_argument("--name", help="the name to import a file under")
+    return made
+
+
+def run(args: Namespace) -> tuple[Any, str]:
+    """Do the action."""
+    from napari_histosam.errors import InputError
+    from napari_histosam.models import ModelRegistry
+
+    registry = ModelRegistry()
+    if args.action in ("info", "download", "import") and not args.what:
+        what = "a file" if args.action == "import" else "a model's name"
+        raise InputError(f"histosam models {args.action} needs {what}; see histosam models list.")
+    if args.action == "list":
+        rows = registry.describe()
+        return rows, "\n".join(_line(row) for row in rows)
+    if args.action == "verify":
+        return _verify(registry)
+    if args.action == "import":
+        card = registry.import_file(Path(args.what), name=args.name)
+        return _row(registry, card.name), f"{card.name} is ready ({card.title})."
+    if args.action == "download":
+        registry.download(args.what, _show_progress)
+        return _row(registry, args.what), f"{args.what} is ready."
+    row = _row(registry, args.what)
+    width = max(len(key) for key in row)
+    lines = [f"{key:<{width}}  {_plain(value)}" for key, value in row.items()]
+    return row, "\n".join(lines)
+
+
+def _row(registry: ModelRegistry, name: str) -> dict[str, Any]:
+    real = registry.get(name).name
+    return registry.describe_one(real)
+
+
+def _verify(registry: ModelRegistry) -> tuple[Any, str]:
+    from napari_histosam.errors import InputError
+
+    rows = registry.verify()
+    wrong = [f"{row['path']} is not the published {row['file']}" for row in rows
+             if row["status"] == "wrong"]
+    if wrong:
+        raise InputError(f"{'; '.join(wrong)}: remove it and fetch or copy it again.")
+    here = [row for row in rows if row["status"] != "missing"]
+    lines = [f"{row['name']:<20} {row['file']:<32} {row['status']}" for row in here]
+    return rows, "\n".join(lines) or "No weights are on this machine yet."
+
+
+def _show_progress(done: int, total: int | None) -> None:
+    if sys.stderr.isatty():
+        share = f" of {total / 1e6:.0f}" if total else ""
+        sys.stderr.write(f"\r{done / 1e6:.0f}{share} MB")
+
+
+def _line(row: dict[str, Any]) -> str:
+    state = "ready" if row["ready"] else "weights absent"
+    return f"{row['name']:<20} {row['decoder']:<10} {state:<15} {row['licence']}"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""Decoder `classical`: stain separation, thresholds and watershed; needs no weights."""

@@ -1,0 +1,132 @@
+"""Takes a user's checkpoint into the weights folder: recognised, copied whole, with a card."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from napari_histosam.errors import InputError
+from napari_histosam.models.cards import ModelCard, WeightFile
+from napari_histosam.models.catalog import write_card
+from napari_histosam.models.checkpoint import read_checkpoint, shapes
+from napari_histosam.models.detect import Detected, detect
+from napari_histosam.models.files import copy_atomic, file_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_SUPPORTED = ("sam",)
+_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
+
+
+def take_in(
+    path: Path, folder: Path, cards: Mapping[str, ModelCard], name: str | None = None
+) -> ModelCard:
+    """Import a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        The user's file; it stays where it is.
+    folder : Path
+        The weights folder to copy to.
+    cards : mapping of str to ModelCard
+        The models that are known already.
+    name : str, optional
+
+    Returns
+    -------
+    ModelCard
+        The published model's card if the file is its file, by hash, or by name where no hash is
+        published; else a new one.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used, or the name is taken by other weights.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is no file: check the path.")
+    found = _recognise(path)
+    sha = f"sha256:{file_hash(path)}"
+    known = _published(path, sha, found, cards, name)
+    if known is not None:
+        copy_atomic(path, folder / known.files[0].name)
+        return known
+    card = _new_card(path, sha, found, cards, name)
+    if card.name not in cards:
+        copy_atomic(path, folder / card.files[0].name)
+        write_card(card, folder / f"{card.name}.json")
+    return card
+
+
+def _recognise(path: Path) -> Detected:
+    state = read_checkpoint(path)
+    found = detect(shapes(state))
+    if found.decoder not in _SUPPORTED or found.variant is None:
+        first = ", ".join(list(state)[:3])
+        use = "import a SAM, MobileSAM, MedSAM or PathoSAM checkpoint"
+        if found.decoder is not None:
+            use = f"it needs the decoder {found.decoder}, which this version does not have"
+        raise InputError(f"{path.name} looks like {found.what} (it begins with {first}): {use}.")
+    # Building it is the only way to know that every part is there and has the right shape.
+    from napari_histosam.models.sam.build import load_sam
+
+    load_sam(state, path.name, found.variant)
+    return found
+
+
+def _published(
+    path: Path, sha: str, found: Detected, cards: Mapping[str, ModelCard], name: str | None
+) -> ModelCard | None:
+    for card in cards.values():
+        if len(card.files) != 1 or (card.decoder, card.variant) != (found.decoder, found.variant):
+            continue
+        entry = card.files[0]
+        if entry.hash is not None and entry.hash.startswith("xxh128:"):
+            digest = file_hash(path, "xxh128")
+            same = digest is not None and entry.hash == f"xxh128:{digest}"
+            # Without the package for this hash, the user's word counts.
+            same = same or (digest is None and name == card.name)
+        elif entry.hash is not None:
+            same = entry.hash == sha
+        else:
+            same = name == card.name or (name is None and path.name == entry.name)
+        if same and name in (None, card.name):
+            return card
+    return None
+
+
+def _new_card(
+    path: Path, sha: str, found: Detected, cards: Mapping[str, ModelCard], name: str | None
+) -> ModelCard:
+    slug = _slug(name if name is not None else path.stem)
+    if not slug:
+        raise InputError("A model's name needs letters or digits: give another one.")
+    taken = cards.get(slug) or next((c for c in cards.values() if slug in c.aliases), None)
+    if taken is not None:
+        if [entry.hash for entry in taken.files] == [sha]:
+            return taken
+        if name is not None:
+            raise InputError(
+                f"The name {slug} is taken by other weights: give another name to {path.name}."
+            )
+        slug = f"{slug}-{sha.removeprefix('sha256:')[:8]}"
+        if slug in cards:
+            return cards[slug]
+    suffix = path.suffix.lower() if path.suffix.lower() in _SUFFIXES else ".pth"
+    return ModelCard(
+        name=slug,
+        decoder="sam",
+        title=f"{path.name}, {found.what}",
+        licence="none stated",
+        prompts=("point", "negative", "box", "scribble", "mask"),
+        files=(WeightFile(f"{slug}{suffix}", None, path.stat().st_size, sha),),
+        variant=found.variant,
+        note="Imported by the user; its licence and the µm/px that it was trained at are unknown.",
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:60]

@@ -1,0 +1,108 @@
+"""Makes the layers of a session, each stamped with scale, units and axis labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Points, Shapes
+    from napari.utils.colormaps import DirectLabelColormap
+
+    from napari_histosam.slide import Slide
+    from napari_histosam.viewer.frame import SlideFrame
+    from napari_histosam.viewer.pyramid import OptimisticPyramid
+
+POSITIVE = "#22c55e"
+NEGATIVE = "#ef4444"
+ACCENT = "#38bdf8"
+
+
+def slide_layer_kwargs(
+    slide: Slide, pyramid: OptimisticPyramid, frame: SlideFrame
+) -> dict[str, Any]:
+    """Return the keyword arguments of a slide's image layer (without the data)."""
+    return {
+        "name": slide.name,
+        "rgb": True,
+        "multiscale": len(pyramid.levels) > 1,
+        "contrast_limits": (0, 255),
+        "metadata": {"histosam_slide": slide, "histosam_pyramid": pyramid},
+        **frame.layer(),
+    }
+
+
+def add_objects(
+    viewer: ViewerModel, pyramid: OptimisticPyramid, frame: SlideFrame, colours: Mapping[int, Any]
+) -> Labels:
+    """Add the read-only layer that draws the accepted objects."""
+    return viewer.add_labels(
+        pyramid.layer_data,
+        name="Objects",
+        multiscale=len(pyramid.levels) > 1,
+        opacity=1.0,
+        colormap=colormap(colours),
+        metadata={"histosam_overlay": "objects"},
+        **frame.layer(),
+    )
+
+
+def add_preview(viewer: ViewerModel, frame: SlideFrame) -> Labels:
+    """Add the small layer that draws the mask not yet accepted."""
+    return viewer.add_labels(
+        np.zeros((2, 2), np.uint8),
+        name="Preview",
+        opacity=1.0,
+        colormap=colormap(
+            {
+                1: (0.22, 0.74, 0.97, 0.30),
+                2: (0.22, 0.74, 0.97, 1.0),
+                3: (0.99, 0.83, 0.20, 0.25),
+                4: (0.99, 0.83, 0.20, 1.0),
+            }
+        ),
+        metadata={"histosam_overlay": "preview"},
+        **frame.layer(),
+    )
+
+
+def add_clicks(viewer: ViewerModel, frame: SlideFrame) -> Points:
+    """Add the layer of the clicks in hand: green positive, red negative."""
+    return viewer.add_points(
+        np.zeros((0, 2)),
+        ndim=2,
+        name="Clicks",
+        border_color="white",
+        border_width=0.15,
+        size=10,
+        metadata={"histosam_overlay": "clicks"},
+        **frame.layer(),
+    )
+
+
+def add_strokes(viewer: ViewerModel, frame: SlideFrame) -> Shapes:
+    """Add the layer of boxes, scribbles and what is being drawn."""
+    return viewer.add_shapes(
+        None,
+        ndim=2,
+        name="Strokes",
+        face_color="transparent",
+        metadata={"histosam_overlay": "strokes"},
+        **frame.layer(),
+    )
+
+
+def colormap(colours: Mapping[int, Any]) -> DirectLabelColormap:
+    """Return a colormap with exactly these RGBA colours (0 to 1); all else is transparent."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    clear = np.zeros(4, np.float32)
+    table: dict[int | None, Any] = {None: clear, 0: clear}
+    table.update({k: np.asarray(v, np.float32) for k, v in colours.items()})
+    return DirectLabelColormap(color_dict=table)
+
+

@@ -1,0 +1,225 @@
+"""Shows a session's objects, preview and prompts as layers, and mends what a user removes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from napari_histosam.geometry.draw import draw_geometry
+from napari_histosam.geometry.window import Window
+from napari_histosam.viewer import layers as make
+from napari_histosam.viewer.pyramid import OptimisticPyramid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer, Points, Shapes
+    from numpy.typing import NDArray
+
+    from napari_histosam.jobs import Dispatcher
+    from napari_histosam.records import Prompt
+    from napari_histosam.session import Preview
+    from napari_histosam.store import Change, ObjectRaster
+    from napari_histosam.viewer.frame import SlideFrame
+
+# The preview is drawn on a canvas of at most this side; beyond it, coarser.
+CANVAS = 1536
+
+
+class Overlay:
+    """One layer of ours that comes back if the user removes or renames it.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    add : callable
+        Makes the layer and adds it to the viewer.
+    """
+
+    def __init__(self, viewer: ViewerModel, add: Callable[[], Layer]) -> None:
+        self._viewer = viewer
+        self._add = add
+        self._layer: Any = None
+
+    @property
+    def present(self) -> bool:
+        """Whether the layer is in the viewer now."""
+        return self._layer is not None and self._layer in self._viewer.layers
+
+    def layer(self) -> Any:
+        """Return the layer, added anew if need be, without taking the user's selection."""
+        if not self.present:
+            active = self._viewer.layers.selection.active
+            self._layer = self._add()
+            if active is not None and active in self._viewer.layers:
+                self._viewer.layers.selection.active = active
+        return self._layer
+
+    def remove(self) -> None:
+        """Take the layer out of the viewer."""
+        if self.present:
+            self._viewer.layers.remove(self._layer)
+        self._layer = None
+
+
+class PreviewOverlay(Overlay):
+    """The masks not yet accepted: the active one blue, others yellow."""
+
+    def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
+        super().__init__(viewer, lambda: make.add_preview(viewer, self.frame))
+        self.frame = frame
+
+    def show(self, preview: Preview | None, active: str | None, unit: float) -> None:
+        """Draw a preview, None clears it; ``unit`` is level-0 px per screen px.
+
+        The outline is drawn at the screen's resolution, so that it is thin at any zoom.
+        """
+        shapes = [
+            (name == active, found.geometry)
+            for name, found in (preview.objects if preview else {}).items()
+            if found.geometry is not None
+        ]
+        if not shapes:
+            if self.present:
+                self.layer().data = np.zeros((2, 2), np.uint8)
+            return
+        bounds = shapely.total_bounds(np.array([s[1] for s in shapes], dtype=object))
+        window = _canvas(bounds, unit)
+        canvas = np.zeros((window.size[1], window.size[0]), np.uint8)
+        for is_active, geometry in shapes:
+            fill = 1 if is_active else 3
+            draw_geometry(canvas, geometry, window, fill=fill, line=fill + 1)
+        layer: Labels = self.layer()
+        place = self.frame.window_layer(window)
+        layer.data = canvas
+        layer.scale, layer.translate = place["scale"], place["translate"]
+        layer.editable = False
+
+
+class PromptOverlay:
+    """Clicks as points; boxes, scribbles and the stroke under way as shapes."""
+
+    def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
+        self.frame = frame
+        self._clicks = Overlay(viewer, lambda: make.add_clicks(viewer, self.frame))
+        self._strokes = Overlay(viewer, lambda: make.add_strokes(viewer, self.frame))
+        self._prompts: Sequence[Prompt] = ()
+        self._unit = 1.0
+
+    def show(self, prompts: Sequence[Prompt], unit: float) -> None:
+        """Draw prompts; ``unit`` is level-0 px per screen px and sets the marks' size."""
+        self._prompts, self._unit = prompts, unit
+        points = [p for p in prompts if p.geometry.geom_type == "Point"]
+        if points or self._clicks.present:
+            layer: Points = self._clicks.layer()
+            at = np.array([[p.geometry.y - 0.5, p.geometry.x - 0.5] for p in points])
+            layer.data = at.reshape(-1, 2)
+            if points:
+                layer.size = 11 * unit
+                layer.face_color = [_colour(p) for p in points]
+            layer.selected_data = set()
+        self._draw([])
+
+    def drawing(self, kind: str, path: NDArray[np.float64], colour: str, width: float) -> None:
+        """Show what is being drawn: ``kind`` is ``"rectangle"`` or ``"path"``, level-0 px."""
+        self._draw([(kind, path[:, ::-1] - 0.5, colour, width)])
+
+    def remove(self) -> None:
+        """Take both layers out."""
+        self._clicks.remove()
+        self._strokes.remove()
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that are in the viewer now."""
+        return [o.layer() for o in (self._clicks, self._strokes) if o.present]
+
+    def _draw(self, extra: list[tuple[str, NDArray[np.float64], str, float]]) -> None:
+        shapes = []
+        for prompt in self._prompts:
+            if prompt.role == "box":
+                left, top, right, bottom = prompt.geometry.bounds
+                corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
+                shapes.append(("rectangle", corners - 0.5, make.ACCENT, 2 * self._unit))
+            elif prompt.geometry.geom_type == "LineString":
+                path = shapely.get_coordinates(prompt.geometry)[:, ::-1] - 0.5
+                shapes.append(("path", path, _colour(prompt), 4 * self._unit))
+        shapes += extra
+        if not shapes and not self._strokes.present:
+            return
+        layer: Shapes = self._strokes.layer()
+        if layer.nshapes:
+            layer.data = []
+        if shapes:
+            layer.add(
+                [s[1] for s in shapes],
+                shape_type=[s[0] for s in shapes],
+                edge_color=[s[2] for s in shapes],
+                edge_width=[s[3] for s in shapes],
+                face_color="transparent",
+            )
+        layer.selected_data = set()
+
+
+class ObjectOverlay(Overlay):
+    """The accepted objects, drawn tile by tile from the store."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        frame: SlideFrame,
+        raster: ObjectRaster,
+        dispatcher: Dispatcher | None,
+    ) -> None:
+        super().__init__(
+            viewer,
+            lambda: make.add_objects(viewer, self.pyramid, self.frame, self.raster.colours()),
+        )
+        self.frame = frame
+        self.raster = raster
+        self.pyramid = OptimisticPyramid(
+            raster, dispatcher, channels=0, fill=0, max_bytes=64 << 20, threads=1
+        )
+        self.pyramid.improved.connect(self._refresh)
+
+    def changed(self, change: Change) -> None:
+        """Draw anew what an edit touched."""
+        if change.classes_changed:
+            self.recolour()
+        self.redraw(change.bounds)
+
+    def redraw(self, areas: Sequence[tuple[float, float, float, float]]) -> None:
+        """Draw anew the tiles that meet these level-0 boxes."""
+        keys = self.raster.touched(areas)
+        if keys:
+            self.pyramid.outdate(keys)
+
+    def recolour(self) -> None:
+        """Take the classes' colours from the store again."""
+        if self.present:
+            self.layer().colormap = make.colormap(self.raster.colours())
+
+    def remove(self) -> None:
+        """Stop drawing and take the layer out."""
+        self.pyramid.close()
+        super().remove()
+
+    def _refresh(self) -> None:
+        if self.present:
+            self.layer().refresh(extent=False, thumbnail=False, highlight=False)
+
+
+def _colour(prompt: Prompt) -> str:
+    return make.NEGATIVE if prompt.role == "negative" else make.POSITIVE
+
+
+def _canvas(bounds: NDArray[np.float64], unit: float) -> Window:
+    """Return a window around ``bounds`` at ``unit`` level-0 px per px, or coarser if too large."""
+    left, top, right, bottom = (float(v) for v in bounds)
+    step = max(unit, max(right - left, bottom - top) / (CANVAS - 8))
+    width = int(np.ceil((right - left) / step)) + 6
+    height = int(np.ceil((bottom - top) / step)) + 6
+    return Window((left + right) / 2, (top + bottom) / 2, (step, step), (width, height))

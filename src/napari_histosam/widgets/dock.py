@@ -1,0 +1,147 @@
+"""The HistoSAM dock: the slide on top, the tabs, the last word at the bottom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QScrollArea, QShortcut, QTabWidget, QVBoxLayout, QWidget
+
+from napari_histosam.errors import HistosamError
+from napari_histosam.jobs import JobRunner
+from napari_histosam.viewer.keys import actions
+from napari_histosam.viewer.workbench import Workbench
+from napari_histosam.widgets.annotate_tab import AnnotateTab
+from napari_histosam.widgets.exchange_tab import ExchangeTab
+from napari_histosam.widgets.main_thread import MainThread
+from napari_histosam.widgets.slide_bar import SlideBar
+from napari_histosam.widgets.status_line import StatusLine
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_histosam.viewer.controller import Controller
+
+
+class HistosamDock(QWidget):
+    """The plugin's window part.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._closed = False
+        self.thread_bridge = MainThread()
+        self.jobs = JobRunner(self.thread_bridge)
+        self.workbench = Workbench(napari_viewer, self.thread_bridge)
+        self.slide_bar = SlideBar(self.workbench)
+        self.annotate = AnnotateTab(self.workbench, self.jobs)
+        self.exchange = ExchangeTab(self.jobs)
+        self.status = StatusLine()
+        self.tabs = QTabWidget()
+        self.tabs.addTab(_scrolling(self.annotate), "Annotate")
+        self.tabs.addTab(_scrolling(self.exchange), "Exchange")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 0)
+        layout.addWidget(self.slide_bar)
+        layout.addWidget(self.tabs, 1)
+        layout.addWidget(self.status)
+        self.setMinimumWidth(360)
+        self._shortcuts: list[QShortcut] = []
+        self.slide_bar.open_requested.connect(self.open_slide)
+        self.slide_bar.adopt_requested.connect(self._work_on)
+        self.slide_bar.scale_given.connect(self._set_scale)
+        for tab in (self.annotate, self.exchange):
+            tab.said.connect(self.status.say)
+            tab.job_started.connect(self.status.follow)
+        self.workbench.said.connect(self.status.say)
+        self.workbench.slides_changed.connect(self._on_slides)
+        self.workbench.controller_changed.connect(self._on_controller)
+        self._on_controller(self.workbench.controller)
+        self.destroyed.connect(self._end)
+
+    def open_slide(self, path: str) -> None:
+        """Open a slide; the reading of its head runs in the background."""
+        from napari_histosam.slide import open_slide
+
+        running = self.jobs.start(f"Opening {Path(path).name}", lambda report, cancel: open_slide(path))
+        running.finished.connect(self._show)
+        self.status.follow(running)
+
+    def end(self) -> None:
+        """Let go of viewer, threads and files; called when the dock is closed."""
+        self._end()
+
+    def closeEvent(self, event: Any) -> None:
+        """End the session when the dock is closed."""
+        self._end()
+        super().closeEvent(event)
+
+    def _end(self, *_: Any) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.jobs.close()
+        self.workbench.close()
+        self.thread_bridge.close()
+
+    def _show(self, slide: Any) -> None:
+        self.workbench.show(slide)
+
+    def _on_slides(self) -> None:
+        if not self._closed:
+            self.slide_bar.refresh_slides()
+
+    def _on_controller(self, controller: Controller | None) -> None:
+        if self._closed:
+            return
+        for part in (self.slide_bar, self.annotate, self.exchange):
+            part.show_controller(controller)
+        self._bind(controller)
+
+    def _bind(self, controller: Controller | None) -> None:
+        """Give the dock the canvas's keys, so that they work wherever the focus is."""
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(False)
+            shortcut.deleteLater()
+        self._shortcuts = []
+        if controller is None:
+            return
+        for key, do in actions(controller).items():
+            sequence = QKeySequence(key.replace("Control", "Ctrl").replace("-", "+"))
+            shortcut = QShortcut(sequence, self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(lambda do=do: do())
+            self._shortcuts.append(shortcut)
+
+    def _work_on(self, layer: Any) -> None:
+        try:
+            if layer.metadata.get("histosam_slide") is None:
+                self.workbench.adopt(layer)
+            else:
+                self.workbench.work_on(layer)
+        except HistosamError as error:
+            self.status.say(str(error))
+            self.slide_bar.refresh_slides()
+
+    def _set_scale(self, x: float, y: float) -> None:
+        try:
+            self.workbench.set_mpp(x, y)
+            self.status.say(f"Scale set to {x:g} x {y:g} µm per pixel; it is remembered.")
+        except HistosamError as error:
+            self.status.say(str(error))
+
+
+def _scrolling(widget: QWidget) -> QScrollArea:
+    """Return the widget in a frame that scrolls on small screens."""
+    area = QScrollArea()
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return area

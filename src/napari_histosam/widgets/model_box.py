@@ -1,0 +1,186 @@
+"""Which model answers: choose it, see whether it is ready, bring its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_histosam.jobs import Progress
+from napari_histosam.widgets.parts import button, note, row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_histosam.jobs import CancelToken, JobRunner
+    from napari_histosam.models.cards import ModelCard
+    from napari_histosam.viewer.controller import Controller
+    from napari_histosam.viewer.workbench import Workbench
+
+READY, ABSENT, LOADING = "#22c55e", "#9ca3af", "#facc15"
+
+
+class ModelBox(QWidget):
+    """The row of the model.
+
+    Parameters
+    ----------
+    workbench : Workbench
+    jobs : JobRunner
+        Downloads run there.
+    """
+
+    said = Signal(str)
+    job_started = Signal(object)
+
+    def __init__(self, workbench: Workbench, jobs: JobRunner) -> None:
+        super().__init__()
+        self._workbench = workbench
+        self._jobs = jobs
+        self._controller: Controller | None = None
+        self._filling = False
+        self.choice = QComboBox()
+        self.choice.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.choice.currentIndexChanged.connect(self._chosen)
+        self.state = QLabel()
+        self.card_text = note()
+        self.consent = button("Agree and use", "Accept the licence of these weights", self._agree)
+        self.fetch = button("Download", "Fetch the weights into this computer's model folder", self._download)
+        self.bring = button("Import file…", "Take a weights file that you have", self._import)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row(QLabel("Model"), self.choice, self.state))
+        layout.addWidget(self.card_text)
+        layout.addLayout(row(self.consent, self.fetch, self.bring, stretch=True))
+        self.refresh()
+
+    def show_controller(self, controller: Controller | None) -> None:
+        """Follow another session."""
+        if self._controller is not None:
+            self._controller.session.model_changed.disconnect(self._loaded)
+        self._controller = controller
+        if controller is not None:
+            controller.session.model_changed.connect(self._loaded)
+        self._show_card()
+
+    def refresh(self, chosen: str | None = None) -> None:
+        """List the models again."""
+        self._filling = True
+        wanted = chosen or self.choice.currentData() or self._workbench.model
+        self.choice.clear()
+        registry = self._workbench.registry
+        for card in registry.cards().values():
+            mark = "" if registry.is_ready(card.name) else "   (weights absent)"
+            self.choice.addItem(card.name + mark, card.name)
+        self.choice.setCurrentIndex(max(0, self.choice.findData(wanted)))
+        self._filling = False
+        self._show_card()
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model in the list."""
+        return self._workbench.registry.get(self.choice.currentData())
+
+    def _chosen(self, _index: int) -> None:
+        if self._filling:
+            return
+        self._show_card()
+        self._use()
+
+    def _use(self) -> None:
+        registry, name = self._workbench.registry, self.card.name
+        if registry.is_ready(name) and not registry.needs_consent(name):
+            self._workbench.set_model(name)
+            self._show_card()
+
+    def _loaded(self, _card: ModelCard) -> None:
+        self._show_card()
+
+    def _show_card(self) -> None:
+        registry, card = self._workbench.registry, self.card
+        ready = registry.is_ready(card.name)
+        session = self._controller.session if self._controller else None
+        asks = ready and registry.needs_consent(card.name)
+        if not ready:
+            colour, text = ABSENT, "absent"
+        elif asks:
+            colour, text = LOADING, "licence"
+        elif session is None:
+            colour, text = READY, "ready"
+        elif session.card.name == card.name and session.device:
+            colour, text = READY, f"ready · {session.device.upper()}"
+        else:
+            colour, text = LOADING, "loading"
+        self.state.setText(f'<span style="color:{colour}">●</span> {text}')
+        self.card_text.setText(_brief(card))
+        self.card_text.setToolTip(_describe(card))
+        self.choice.setToolTip(_describe(card))
+        self.consent.setVisible(asks)
+        fetchable = bool(card.files) and all(f.url for f in card.files)
+        self.fetch.setVisible(not ready and fetchable)
+        self.bring.setVisible(not ready)
+
+    def _agree(self) -> None:
+        self._workbench.registry.accept_licence(self.card.name)
+        self._use()
+
+    def _download(self) -> None:
+        registry, name = self._workbench.registry, self.card.name
+
+        def job(report: Callable[[Progress], None], cancel: CancelToken) -> str:
+            def tell(done: int, total: int | None) -> None:
+                report(Progress(done, total, f"Downloading {name}"))
+
+            registry.download(name, tell, lambda: cancel.cancelled)
+            return name
+
+        running = self._jobs.start(f"Downloading {name}", job)
+        running.finished.connect(self._arrived)
+        self.fetch.setEnabled(False)
+        for signal in (running.finished, running.failed, running.cancelled):
+            signal.connect(self._may_fetch)
+        self.job_started.emit(running)
+
+    def _may_fetch(self, *_: Any) -> None:
+        self.fetch.setEnabled(True)
+
+    def _arrived(self, name: str) -> None:
+        self.refresh(name)
+        self.said.emit(f"{name} is here and ready.")
+        self._use()
+
+    def _import(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Import weights", "", "Weights (*.pth *.pt *.safetensors *.ckpt);;All files (*)"
+        )
+        if path:
+            self.import_file(Path(path))
+
+    def import_file(self, path: Path) -> None:
+        """Take a weights file into the model folder, in the background."""
+        registry = self._workbench.registry
+
+        def job(report: Callable[[Progress], None], cancel: CancelToken) -> str:
+            report(Progress(0, None, f"Reading {path.name}"))
+            return registry.import_file(path).name
+
+        running = self._jobs.start(f"Importing {path.name}", job)
+        running.finished.connect(self._arrived)
+        self.job_started.emit(running)
+
+
+def _brief(card: ModelCard) -> str:
+    """Return the card in one line: licence, scale, size."""
+    scale = f"{card.mpp:g} µm/px" if card.mpp else "follows the zoom"
+    size = sum(f.bytes or 0 for f in card.files)
+    weight = f" · {size / 1e6:.0f} MB" if size else ""
+    return f"{card.licence.split(' (')[0]} · {scale}{weight}"
+
+
+def _describe(card: ModelCard) -> str:
+    """Return the whole card for a tooltip."""
+    kinds = ", ".join(card.prompts)
+    lines = [card.title, f"Takes: {kinds}", f"Licence: {card.licence}", card.note]
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,82 @@
+"""The tools of the left mouse button, and the brush's size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QButtonGroup, QLabel, QSlider, QVBoxLayout, QWidget
+
+from napari_histosam.viewer.keys import TOOL_KEYS
+from napari_histosam.viewer.tools import Tool
+from napari_histosam.widgets.parts import note, row, tool_button
+
+if TYPE_CHECKING:
+    from napari_histosam.viewer.controller import Controller
+
+HINTS = {
+    Tool.CLICK: "Click inside an object. Shift+click takes away. Drag for a box.",
+    Tool.BOX: "Drag a box tightly around an object.",
+    Tool.SCRIBBLE: "Draw over the object. With Shift, over what is not part of it.",
+    Tool.BRUSH: "Paint on the mask or the selected object. With Shift, erase.",
+    Tool.CUT: "Draw a line right across the selected object.",
+    Tool.PAN: "Drag to move. Click an object to select it, Shift+click for several.",
+}
+EVERYWHERE = " Hold Space or the middle button to move, scroll to zoom."
+
+
+class ToolBar(QWidget):
+    """One button per tool, a hint, and the brush's slider while the brush is chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._controller: Controller | None = None
+        self._group = QButtonGroup(self)
+        self.buttons = {}
+        keys = {tool: key for key, tool in TOOL_KEYS.items()}
+        for tool in Tool:
+            key = f" ({keys[tool]})" if tool in keys else ""
+            made = tool_button(f"{tool.value}{key}", HINTS[tool], checkable=True)
+            made.clicked.connect(lambda _c=False, tool=tool: self._choose(tool))
+            self._group.addButton(made)
+            self.buttons[tool] = made
+        self.hint = note()
+        self.size = QSlider(Qt.Orientation.Horizontal)
+        self.size.setRange(2, 100)
+        self.size.setValue(12)
+        self.size.setToolTip("Brush radius in screen pixels")
+        self.size.valueChanged.connect(self._resize_brush)
+        self.size_row = QWidget()
+        self.size_row.setLayout(row(QLabel("Brush size"), self.size))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addLayout(row(*list(self.buttons.values())[:3], stretch=True))
+        layout.addLayout(row(*list(self.buttons.values())[3:], stretch=True))
+        layout.addWidget(self.size_row)
+        layout.addWidget(self.hint)
+        self.show_controller(None)
+
+    def show_controller(self, controller: Controller | None) -> None:
+        """Follow another session."""
+        if self._controller is not None:
+            self._controller.tool_changed.disconnect(self._mark)
+        self._controller = controller
+        self.setEnabled(controller is not None)
+        if controller is not None:
+            controller.tool_changed.connect(self._mark)
+            controller.brush_px = float(self.size.value())
+        self._mark(controller.tool if controller else Tool.CLICK)
+
+    def _choose(self, tool: Tool) -> None:
+        if self._controller is not None:
+            self._controller.set_tool(tool)
+
+    def _mark(self, tool: Tool) -> None:
+        self.buttons[tool].setChecked(True)
+        self.size_row.setVisible(tool is Tool.BRUSH)
+        self.hint.setText(HINTS[tool] + ("" if tool is Tool.PAN else EVERYWHERE))
+
+    def _resize_brush(self, value: int) -> None:
+        if self._controller is not None:
+            self._controller.brush_px = float(value)
