@@ -243,3 +243,12 @@ def test_thin_stair_keeps_its_pixels_at_a_coarse_tolerance():
     window = window_of(mask)
     filled = polygons_to_mask(mask_to_outline(mask, window, 3.0), window)
     assert (filled & mask).sum() / (filled | mask).sum() > 0.98
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_noise_is_outlined_too(share):
+    mask = np.random.default_rng(0).random((256, 256)) < share
+    window = window_of(mask)
+    outline = mask_to_outline(mask, window)
+    assert outline.is_valid
+    assert np.array_equal(polygons_to_mask(outline, window), mask)

@@ -29,6 +29,6 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         open_slide(args.slide).close()
     from napari_histosam.viewer import launch
 
-    launch.open_window(args.slide)
+    launch.open_with_dock(args.slide)
     launch.run()
     return {"closed": True}, "Closed."

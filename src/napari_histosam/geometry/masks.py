@@ -25,6 +25,9 @@ EXACT_TOLERANCE = 0.35
 _TINY = 16
 """Masks of fewer pixels keep their pixel edges: cut corners would be a large share of them."""
 
+_MOST_RINGS = 1500
+"""A part with more holes is noise; simplifying it takes seconds and serves nobody."""
+
 
 def mask_to_polygons(
     mask: ArrayLike, window: Window | None = None
@@ -70,7 +73,8 @@ def mask_to_outline(
     the very mask, with about half the vertices of the exact trace (a third at 0.5). That is
     why it is the form to accept objects in: it looks drawn, and editing it again on the same
     grid does not make it drift. With a larger tolerance the IoU with the mask stays above 0.98; the
-    tolerance is lowered where it would not.
+    tolerance is lowered where it would not. Masks of fewer than 16 pixels, and noise with more
+    than 1500 holes in one part, keep their pixel edges.
 
     Parameters
     ----------
@@ -94,13 +98,16 @@ def mask_to_outline(
     rings = _traced(pixels, window)
     if rings is None:
         return None
-    if np.count_nonzero(pixels) < _TINY:
+    if np.count_nonzero(pixels) < _TINY or np.bincount(rings.part).max() > _MOST_RINGS:
         return mask_to_polygons(pixels, window)
     points, index = _edge_middles(rings)
     fine = _build(points, index, rings, None)
     tolerance = max(float(tolerance_px), 0.0)
     while tolerance > 0.05:
-        outline = fine.simplify(tolerance, preserve_topology=True)
+        # Outlines of different parts are further apart than the default tolerance can bring
+        # together, so each part is simplified by itself, which is much faster.
+        parts = shapely.simplify(shapely.get_parts(fine), tolerance, preserve_topology=True)
+        outline = parts[0] if len(parts) == 1 else MultiPolygon(list(parts))
         near = tolerance <= EXACT_TOLERANCE or _iou(outline, pixels) > 0.98
         if near and outline.is_valid and not outline.is_empty:
             return _to_level0(outline, window)

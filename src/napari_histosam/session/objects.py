@@ -114,7 +114,7 @@ class ObjectDesk:
         targets = [o for o in self.selected() if not o.locked and _is_area(o)]
         if len(targets) < 2:
             raise InputError("Select at least two objects that are not locked, then merge.")
-        shape = polygons.merge([o.geometry for o in targets])
+        shape = polygons.union([o.geometry for o in targets])
         first = replace(targets[0], geometry=shape, modified=now())
         self.store.replace([o.id for o in targets], [first], label=f"Merge {len(targets)}")
         self.select([first.id])

@@ -292,6 +292,16 @@ class Session:
             self.objects.set_class(class_name)
         self.class_changed.emit(class_name)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the model is there and every prompt given has been answered."""
+        if self._answerer is None:
+            return False
+        asked = any(p.role != "negative" for p in self.prompts.all())
+        if not asked:
+            return True
+        return self.preview is not None and self.preview.generation == self._generation
+
     def close(self) -> None:
         """Stop the worker and close what the session opened itself; the slide stays open."""
         self._closed = True

@@ -30,6 +30,7 @@ _FILL_ALPHA = 0.3
 _DOT_PX = 3.0  # what is smaller is painted as a small block, from its box alone
 _POINT_SIZE = 20.0  # level-0 px that a point stands for …
 _POINT_PX = 5.0  # … and the most px it takes on the canvas
+_BORDER = 32
 _MARGIN_PX = 3.0  # how far an outline or a point's block reaches beyond its object's box
 
 
@@ -128,12 +129,14 @@ class ObjectRaster:
         hits = self._index.within(bounds, self._selected, self._hidden)
         if not len(hits.numbers):
             return canvas
-        frame = Frame(left, top, scale)
+        # cv2 shifts a line by up to a px where it cuts it at the border: let that be out of sight.
+        wide = np.pad(canvas, _BORDER)
+        frame = Frame(left - _BORDER, top - _BORDER, scale)
         for chosen in (False, True):
             part = np.flatnonzero(hits.selected == chosen)
             if len(part):
-                self._paint(canvas, frame, hits, part, chosen)
-        return canvas
+                self._paint(wide, frame, hits, part, chosen)
+        return wide[_BORDER:-_BORDER, _BORDER:-_BORDER].copy()
 
     def touched(self, bounds: Iterable[Bounds]) -> list[tuple[int, int, int]]:
         """Return (level, row, column) of the tiles that rectangles in level-0 px can show on."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_histosam.errors import HistosamError
 from napari_histosam.session import editing
 from napari_histosam.store import ObjectRaster
 from napari_histosam.viewer import tools
+from napari_histosam.viewer.attempt import attempt
 from napari_histosam.viewer.keys import KeyBindings
 from napari_histosam.viewer.overlays import ObjectOverlay, PreviewOverlay, PromptOverlay
 from napari_histosam.viewer.tools import Tool
@@ -312,7 +312,4 @@ class Controller:
             camera.mouse_pan = wanted
 
     def _try(self, do: Callable[[], object]) -> None:
-        try:
-            do()
-        except HistosamError as error:
-            self.say(str(error))
+        attempt(do, self.say)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,15 +13,15 @@ PLUGIN = "napari-histosam"
 WIDGET = "HistoSAM"
 
 
-def open_window(slide: Path | None = None, *, show: bool = True) -> Viewer:
-    """Return a napari viewer with the HistoSAM dock; the slide is open in it."""
+def open_with_dock(slide: Path | None = None) -> tuple[Viewer, Any]:
+    """Return a napari viewer and the HistoSAM dock in it; the slide is open."""
     import napari
 
-    viewer = napari.Viewer(title="HistoSAM", show=show)
-    viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    viewer = napari.Viewer(title="HistoSAM")
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
     if slide is not None:
         viewer.open(str(slide), plugin=PLUGIN)
-    return viewer
+    return viewer, dock
 
 
 def run() -> None:

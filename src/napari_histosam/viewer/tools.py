@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_histosam.session import editing
+from napari_histosam.viewer.attempt import attempt
 from napari_histosam.viewer.layers import ACCENT, NEGATIVE, POSITIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -62,9 +63,9 @@ def drag(controller: Controller, event: Any) -> Iterator[None]:
         yield
     controller.stroke_done()
     if moved:
-        _act(controller, lambda: _dragged(controller, np.array(path), shift))
+        attempt(lambda: _dragged(controller, np.array(path), shift), controller.say)
     else:
-        _act(controller, lambda: _clicked(controller, path[0], shift))
+        attempt(lambda: _clicked(controller, path[0], shift), controller.say)
 
 
 def _clicked(controller: Controller, at: tuple[float, float], shift: bool) -> None:
@@ -132,13 +133,3 @@ def _pan(controller: Controller, event: Any) -> Iterator[None]:
         camera.center = (z, y - dy, x - dx)
         event.handled = True
         yield
-
-
-def _act(controller: Controller, do: Callable[[], None]) -> None:
-    """Do it, or say in a sentence why not."""
-    from napari_histosam.errors import HistosamError
-
-    try:
-        do()
-    except HistosamError as error:
-        controller.say(str(error))

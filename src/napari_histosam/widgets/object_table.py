@@ -175,8 +175,8 @@ class ObjectTable(QWidget):
         layout.setSpacing(4)
         layout.addWidget(self.title)
         layout.addLayout(row(self.filter, self.classes))
-        layout.addWidget(self.view, 1)
         layout.addLayout(row(self.refine, self.merge, self.cut, self.delete))
+        layout.addWidget(self.view, 1)
         self.show_controller(None)
 
     def show_controller(self, controller: Controller | None) -> None:

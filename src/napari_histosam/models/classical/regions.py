@@ -72,7 +72,6 @@ def lobes(mask: Mask, depth: float = 0.15) -> NDArray[np.int32]:
     (height, width) int32 array
         1 to n in the lobes, 0 outside.
     """
-    from skimage.morphology import reconstruction
     from skimage.segmentation import watershed
 
     # Only the part that holds the mask: the reconstruction sorts all pixels that it is given.
@@ -82,7 +81,7 @@ def lobes(mask: Mask, depth: float = 0.15) -> NDArray[np.int32]:
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
     distance = cv2.GaussianBlur(distance, (0, 0), 1.0) * padded
     step = max(1.0, depth * float(distance.max()))
-    floor = reconstruction(np.maximum(distance - step, 0), distance)
+    floor = _under_ceiling(np.maximum(distance - step, 0), distance)
     tops = (distance - floor >= 0.999 * step).astype(np.uint8)
     count, markers = cv2.connectedComponents(tops)
     if count <= 2:
@@ -90,6 +89,16 @@ def lobes(mask: Mask, depth: float = 0.15) -> NDArray[np.int32]:
     out = np.zeros(mask.shape, np.int32)
     out[place] = watershed(-distance, markers, mask=padded > 0)[1:-1, 1:-1]
     return out
+
+
+def _under_ceiling(start: NDArray[np.float32], ceiling: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Grow grey values from pixel to pixel as far as the ceiling lets them (reconstruction)."""
+    kernel = np.ones((3, 3), np.uint8)
+    while True:
+        grown = np.minimum(cv2.dilate(start, kernel), ceiling)
+        if np.array_equal(grown, start):
+            return start
+        start = grown
 
 
 def lobe_under(mask: Mask, x: int, y: int) -> Mask:

@@ -58,7 +58,7 @@ class SamModel:
         self.device = device
         self._say = say or _log.warning
         self._batch = _BATCH_CPU if device == "cpu" else _BATCH_GPU
-        self._sam = sam
+        self._sam = sam.requires_grad_(False)
         self._place = "cpu"
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> Embedding:

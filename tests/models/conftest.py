@@ -1,0 +1,105 @@
+"""Deterministic weights and images, and the models that several tests here share."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_histosam.models.registry import ModelRegistry
+
+
+def make_state(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+    """Random weights of sensible size for every name, the same in every run."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name in sorted(shapes):
+        shape = shapes[name]
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.zeros(shape, dtype=torch.long)
+            continue
+        x = torch.randn(shape, generator=generator)
+        if name.endswith("running_var"):
+            x = 1 + 0.1 * x.abs()
+        elif len(shape) >= 2:
+            x = x / math.sqrt(math.prod(shape[1:]))
+        elif name.endswith("weight"):
+            x = 1 + 0.1 * x
+        else:
+            x = 0.1 * x
+        state[name] = x
+    return state
+
+
+def make_image(height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """A pink ground with dark blue blobs and a little noise."""
+    rng = np.random.default_rng(seed)
+    yy, xx = np.mgrid[:height, :width].astype(np.float32)
+    dark = np.zeros((height, width), np.float32)
+    for _ in range(30):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        r = rng.uniform(0.02, 0.05) * max(height, width)
+        dark = np.maximum(dark, 1 / (1 + np.exp(np.hypot(xx - x, yy - y) - r)))
+    ground, nucleus = np.array([230, 185, 210]), np.array([85, 60, 135])
+    rgb = ground + (nucleus - ground) * dark[..., None] + rng.normal(0, 3, (height, width, 1))
+    return rgb.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def make_weights() -> Callable[[dict[str, tuple[int, ...]], int], dict[str, Tensor]]:
+    return make_state
+
+
+@pytest.fixture(scope="session")
+def he_image() -> Callable[[int, int, int], NDArray[np.uint8]]:
+    return make_image
+
+
+@pytest.fixture(scope="session")
+def sam_shapes() -> Callable[[str], dict[str, tuple[int, ...]]]:
+    """The published names and shapes of a SAM variant."""
+    from napari_histosam.models.sam.build import build_sam, published_names
+
+    def shapes(variant: str) -> dict[str, tuple[int, ...]]:
+        sam = build_sam(variant)
+        own = sam.state_dict()
+        return {name: tuple(own[ours].shape) for name, ours in published_names(sam).items()}
+
+    return shapes
+
+
+@pytest.fixture(scope="session")
+def mobile_file(
+    tmp_path_factory: pytest.TempPathFactory, sam_shapes: Callable[[str], dict]
+) -> Path:
+    """A file like mobile_sam.pt: bare state dict, upstream's names."""
+    import torch
+
+    path = tmp_path_factory.mktemp("weights") / "mobile_sam.pt"
+    torch.save(make_state(sam_shapes("vit_t"), 5), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def session_registry(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
+    from napari_histosam.models.registry import ModelRegistry
+
+    return ModelRegistry(tmp_path_factory.mktemp("home"), offline_dirs=[])
+
+
+@pytest.fixture
+def registry(histosam_home: Path) -> ModelRegistry:
+    from napari_histosam.models.registry import ModelRegistry
+
+    return ModelRegistry(offline_dirs=[])
