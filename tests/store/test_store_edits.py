@@ -306,3 +306,19 @@ def test_everything_is_there_after_reopening(tmp_path, make) -> None:
         assert (store.undo_label, store.redo_label, store.setting("x")) == ("Add", "Add", 1)
         assert store.redo() is not None
         assert len(store) == 2
+
+
+def test_a_step_keeps_only_what_it_changed(tmp_path) -> None:
+    """A new class for large outlines does not store the outlines again."""
+    path = tmp_path / "a.sqlite"
+    items = [SlideObject(shapely.Point(i, 0).buffer(5, quad_segs=500)) for i in range(50)]
+    with ObjectStore.open(path) as store:
+        store.add(items)
+    before = path.stat().st_size
+    with ObjectStore.open(path) as store:
+        for name in ("Tumor", "Stroma", "Other"):
+            store.update([replace(item, class_name=name) for item in store.iterate()])
+        store.undo()
+        assert store.get(items[0].id).class_name == "Stroma"
+        assert store.get(items[0].id).geometry == items[0].geometry
+    assert path.stat().st_size < 1.1 * before

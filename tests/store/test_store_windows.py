@@ -12,6 +12,7 @@ import pytest
 from napari_histosam.errors import HistosamError, InputError
 from napari_histosam.store import Change, ObjectStore
 from napari_histosam.store import connect as connect_module
+from napari_histosam.store import lock as lock_module
 from napari_histosam.store.lock import LockUnsupported, WriterLock
 
 if TYPE_CHECKING:
@@ -190,3 +191,25 @@ def test_a_lock_file_left_by_a_crash_does_no_harm(tmp_path: Path, make) -> None:
     (tmp_path / "a.sqlite.lock").write_text("someone on elsewhere, process 1")
     with ObjectStore.open(path) as store:
         store.add([make(0, 0)])
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_does_not_count(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """The last owner removes the file after we have opened it and before we lock it."""
+    path = tmp_path / "a.lock"
+    real, removed = lock_module._lock, []
+
+    def remove_then_lock(fd: int) -> bool:
+        if not removed:
+            removed.append(path.unlink())
+        return real(fd)
+
+    if sys.platform == "win32":
+        pytest.skip("an open file cannot be removed on Windows")
+    monkeypatch.setattr(lock_module, "_lock", remove_then_lock)
+    first, second = WriterLock(path), WriterLock(path)
+    assert first.acquire()
+    assert path.exists()
+    assert not second.acquire()
+    first.release()

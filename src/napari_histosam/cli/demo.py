@@ -92,22 +92,24 @@ def _without_window(out: Path) -> dict[str, Any]:
 def _in_window(out: Path, *, stay: bool) -> dict[str, Any]:
     from napari_histosam.home import sample_slide
     from napari_histosam.viewer import launch
-    from napari_histosam.viewer.showing import show
+    from napari_histosam.viewer.showing import Stage
 
     # A copy of its own, so that the demo never touches what a user has on the sample slide.
     slide = out / sample_slide().name
     shutil.copyfile(sample_slide(), slide)
     for old in out.glob(f"{slide.name}*.sqlite*"):
         old.unlink()
-    result: dict[str, Any] = {}
-
-    def work(session: Session, settle: Callable[[], None]) -> None:
-        prompts = play(session, settle)
-        result.update(_hand_over(session, session.slide, prompts, out))
-
-    result["screenshot"] = str(show(slide, work, out / "window.png", focus=FOCUS, stay=stay))
-    if stay:
-        launch.run()
+    stage = Stage(slide)
+    try:
+        stage.controller.look_at(*FOCUS)
+        session = stage.controller.session
+        prompts = play(session, stage.settle)
+        result = _hand_over(session, session.slide, prompts, out)
+        result["screenshot"] = str(stage.picture(out / "window.png"))
+        if stay:
+            launch.run()
+    finally:
+        stage.close()
     return result
 
 

@@ -20,7 +20,7 @@ def open_with_dock(slide: Path | None = None) -> tuple[Viewer, Any]:
     viewer = napari.Viewer(title="HistoSAM")
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
     if slide is not None:
-        viewer.open(str(slide), plugin=PLUGIN)
+        dock.workbench.open(slide)
     return viewer, dock
 
 

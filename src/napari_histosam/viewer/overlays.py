@@ -189,7 +189,10 @@ class ObjectOverlay(Overlay):
         """Draw anew what an edit touched."""
         if change.classes_changed:
             self.recolour()
-        self.redraw(change.bounds)
+        if change.reset:
+            self.pyramid.outdate_all()
+        else:
+            self.redraw(change.bounds)
 
     def redraw(self, areas: Sequence[tuple[float, float, float, float]]) -> None:
         """Draw anew the tiles that meet these level-0 boxes."""

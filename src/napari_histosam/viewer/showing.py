@@ -1,9 +1,9 @@
-"""Runs scripted work in a real window and takes its picture: the demo and the docs use it."""
+"""A real window for scripted work and its pictures: the demo and the docs use it."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_histosam.errors import HistosamError
 from napari_histosam.viewer import launch
@@ -12,68 +12,73 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_histosam.session import Session
-
-    Settle = Callable[[], None]
+    from napari_histosam.viewer.controller import Controller
 
 PATIENCE_SECONDS = 60.0
-SIZE = (1500, 950)
+# Time that Qt and the driver get to draw what has changed.
+DRAW_SECONDS = 0.4
 
 
-def show(
-    slide: Path,
-    work: Callable[[Session, Settle], None],
-    picture: Path,
-    *,
-    focus: tuple[float, float, float, float],
-    stay: bool = False,
-) -> Path:
-    """Open a window on a slide, do the work in it, and save a picture of the window.
+class Stage:
+    """A window with the dock on a slide, driven by a script.
 
     Parameters
     ----------
     slide : Path
-    work : callable
-        Gets the session and a function that waits until the session has answered.
-    picture : Path
-    focus : tuple of float
-        Left, top, right, bottom to look at, level-0 px.
-    stay : bool
-        Leave the window open.
+    size : tuple of int
+        Of the window, in screen px.
 
-    Returns
-    -------
-    Path
-        The picture's.
+    Raises
+    ------
+    HistosamError
+        If the slide does not open or the window does not answer in time.
     """
-    from napari.qt import get_qapp
 
-    viewer, dock = launch.open_with_dock(slide)
-    viewer.window.resize(*SIZE)
-    try:
-        controller = dock.workbench.controller
-        if controller is None:
+    def __init__(self, slide: Path, size: tuple[int, int] = (1500, 950)) -> None:
+        self.viewer, self.dock = launch.open_with_dock(slide)
+        self.viewer.window.resize(*size)
+        if self.dock.workbench.controller is None:
+            self.close()
             raise HistosamError(f"The slide {slide.name} did not open in the window.")
+        self.until(lambda: bool(self.controller.session.device))
 
-        def until(done: Callable[[], bool]) -> None:
-            end = time.monotonic() + PATIENCE_SECONDS
-            while not done():
-                if time.monotonic() > end:
-                    raise HistosamError("The window did not answer in time; try --no-window.")
-                get_qapp().processEvents()
-                time.sleep(0.005)
+    @property
+    def controller(self) -> Controller:
+        """What ties the window to its session."""
+        controller: Controller = self.dock.workbench.controller
+        return controller
 
-        until(lambda: bool(controller.session.device))
-        controller.look_at(*focus)
-        work(controller.session, lambda: until(lambda: controller.session.settled))
-        pyramid = controller.layer.metadata["histosam_pyramid"]
-        rest = time.monotonic() + 0.4
-        until(lambda: time.monotonic() > rest and pyramid.idle and controller.objects.pyramid.idle)
-        rest = time.monotonic() + 0.4
-        until(lambda: time.monotonic() > rest)
-        viewer.screenshot(str(picture), canvas_only=False, flash=False)
-    finally:
-        if not stay:
-            dock.end()
-            viewer.close()
-    return picture
+    def until(self, done: Callable[[], bool]) -> None:
+        """Let the window live until ``done()``."""
+        from napari.qt import get_qapp
+
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not done():
+            if time.monotonic() > end:
+                raise HistosamError("The window did not answer in time; try --no-window.")
+            get_qapp().processEvents()
+            time.sleep(0.005)
+
+    def rest(self, seconds: float) -> None:
+        """Let the window live for a while."""
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end)
+
+    def settle(self) -> None:
+        """Wait until every prompt is answered."""
+        self.until(lambda: self.controller.session.settled)
+
+    def picture(self, path: Path) -> Path:
+        """Save a picture of the window once all tiles are there; return its path."""
+        pyramids: list[Any] = [self.controller.objects.pyramid]
+        pyramids.append(self.controller.layer.metadata.get("histosam_pyramid"))
+        self.rest(DRAW_SECONDS)
+        self.until(lambda: all(p is None or p.idle for p in pyramids))
+        self.rest(DRAW_SECONDS)
+        self.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        return path
+
+    def close(self) -> None:
+        """Close the window."""
+        self.dock.end()
+        self.viewer.close()

@@ -137,6 +137,8 @@ class Workbench:
         self.controller_changed.emit(self.controller)
         if store.read_only:
             self.said.emit(store.read_only_reason or "The objects are open for reading only.")
+        elif store.note:
+            self.said.emit(store.note)
 
     def set_model(self, name: str) -> None:
         """Use another model, for this session and the next ones."""
