@@ -178,6 +178,17 @@ def needs(command: str, environ: Mapping[str, str], *, made: bool = False) -> tu
     return wanted
 
 
+def wishes(command: str, environ: Mapping[str, str]) -> tuple[Need, ...]:
+    """List what a command installs if it may, yet does without if it may not.
+
+    Without a display the demo itself needs no window; the next thing its user does, will.
+    """
+    if not LINUX or command != "demo":
+        return ()
+    display = environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")
+    return () if display else WINDOW
+
+
 def install_line(missing: Iterable[Need], manager: str) -> list[str]:
     """Return the words of the command that installs what is missing, without sudo."""
     column = {"apt-get": "apt", "dnf": "dnf", "pacman": "pacman"}[manager]
@@ -485,6 +496,10 @@ def main(argv: Sequence[str]) -> int:
         made = python_in(options.venv).exists()
         windowless = options.command == "demo" and "--no-window" in options.rest
         provide(needs(options.command, {} if windowless else os.environ, made=made))
+        try:
+            provide(() if windowless else wishes(options.command, os.environ))
+        except Stop as stop:
+            say(f"going on without a window; to open one later: {stop}")
         prepare(options.venv, EXTRAS[options.command])
         return {"demo": demo, "test": test, "check": check}[options.command](options)
     except Stop as stop:

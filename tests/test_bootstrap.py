@@ -111,6 +111,8 @@ def test_what_each_command_needs(bootstrap: ModuleType, monkeypatch: pytest.Monk
     assert set(bootstrap.needs("demo", {"DISPLAY": ""})) == venv
     assert set(bootstrap.needs("check", shown)) == venv
     assert bootstrap.needs("demo", {}, made=True) == ()
+    assert set(bootstrap.wishes("demo", {})) == window
+    assert bootstrap.wishes("demo", shown) == bootstrap.wishes("test", {}) == ()
     monkeypatch.setattr(bootstrap, "LINUX", False)
     assert bootstrap.needs("test", {}) == ()
 
