@@ -62,9 +62,7 @@ class SerialWorker:
                 return future
             if replaces is not None:
                 self._cancel_waiting(replaces)
-            heapq.heappush(
-                self._heap, (int(priority), next(self._order), replaces, future, func)
-            )
+            heapq.heappush(self._heap, (int(priority), next(self._order), replaces, future, func))
             self._ready.notify()
         return future
 

@@ -12,10 +12,9 @@ from napari_histosam.slide.identity import pixel_identity
 from napari_histosam.slide.pixels import PixelFormat, to_rgb8
 from napari_histosam.slide.source import (
     WHITE,
+    LevelReader,
     SourceInfo,
     levels_from_sizes,
-    nearest_px,
-    read_clipped,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from napari_histosam.slide.source import RGB
 
 
-class ArraySource:
+class ArraySource(LevelReader):
     """A multiscale RGB(A) image given as array-likes, finest first.
 
     Parameters
@@ -64,24 +63,6 @@ class ArraySource:
             levels=levels_from_sizes(sizes),
             mpp=mpp,
         )
-
-    def read_level(self, level: int, col: int, row: int, width: int, height: int) -> RGB:
-        """Read from px (col, row) of a level."""
-        return read_clipped(
-            lambda a, b, c, d: self._read(level, a, b, c, d),
-            (self.info.levels[level].width, self.info.levels[level].height),
-            (col, row, width, height),
-            self.info.background,
-        )
-
-    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> RGB:
-        """Read from the px of a level whose corner is nearest to level-0 px (x, y)."""
-        col, row = nearest_px(self.info, level, x, y)
-        return self.read_level(level, col, row, width, height)
-
-    def associated_image(self, name: str) -> RGB:
-        """Raise KeyError: arrays have no associated images."""
-        raise KeyError(name)
 
     def close(self) -> None:
         """Let go of the arrays."""

@@ -12,10 +12,9 @@ from napari_histosam.slide.identity import file_identity
 from napari_histosam.slide.pixels import to_8bit
 from napari_histosam.slide.source import (
     WHITE,
+    LevelReader,
     SourceInfo,
     levels_from_sizes,
-    nearest_px,
-    read_clipped,
 )
 from napari_histosam.slide.units import mpp_from_density
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 _FORMATS = ("PNG", "JPEG", "BMP", "JPEG2000", "WEBP", "GIF")
 
 
-class ImageSource:
+class ImageSource(LevelReader):
     """A plain image, decoded once into memory (these formats cannot be read in parts).
 
     Parameters
@@ -79,27 +78,11 @@ class ImageSource:
             icc_profile=icc if isinstance(icc, bytes) and icc else None,
         )
 
-    def read_level(self, level: int, col: int, row: int, width: int, height: int) -> RGB:
-        """Read from px (col, row)."""
-        size = (self.info.levels[level].width, self.info.levels[level].height)
-        return read_clipped(
-            lambda a, b, c, d: self._pixels[b:d, a:c].copy(),
-            size,
-            (col, row, width, height),
-            self.info.background,
-        )
-
-    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> RGB:
-        """Read from px (x, y)."""
-        col, row = nearest_px(self.info, level, x, y)
-        return self.read_level(level, col, row, width, height)
-
-    def associated_image(self, name: str) -> RGB:
-        """Raise KeyError: plain images have no associated images."""
-        raise KeyError(name)
-
     def close(self) -> None:
         """Do nothing: the file was closed when it had been read."""
+
+    def _read(self, level: int, left: int, top: int, right: int, bottom: int) -> RGB:
+        return self._pixels[top:bottom, left:right].copy()
 
 
 def _rgb(image: Image) -> RGB:

@@ -133,6 +133,38 @@ class TileSource(Protocol):
         ...
 
 
+class LevelReader:
+    """What the back ends share whose levels can be read box by box: clipping and placing.
+
+    A back end sets ``info`` and gives `_read`.
+    """
+
+    info: SourceInfo
+
+    def read_level(self, level: int, col: int, row: int, width: int, height: int) -> RGB:
+        """Read from px (col, row) of a level; only what lies under the box is decoded."""
+        size = self.info.levels[level]
+        return read_clipped(
+            lambda a, b, c, d: self._read(level, a, b, c, d),
+            (size.width, size.height),
+            (col, row, width, height),
+            self.info.background,
+        )
+
+    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> RGB:
+        """Read from the px of a level whose corner is nearest to level-0 px (x, y)."""
+        col, row = nearest_px(self.info, level, x, y)
+        return self.read_level(level, col, row, width, height)
+
+    def associated_image(self, name: str) -> RGB:
+        """Raise KeyError, for most formats keep no associated images."""
+        raise KeyError(name)
+
+    def _read(self, level: int, left: int, top: int, right: int, bottom: int) -> RGB:
+        """Return the px of a box that lies within the level, (h, w, 3) uint8."""
+        raise NotImplementedError
+
+
 def nearest_px(info: SourceInfo, level: int, x: int, y: int) -> tuple[int, int]:
     """Return the px (col, row) of a level whose corner lies nearest to level-0 px (x, y)."""
     sx, sy = info.levels[level].scale

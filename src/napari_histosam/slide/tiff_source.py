@@ -9,10 +9,9 @@ from napari_histosam.slide.ome import OmeImage, parse_ome
 from napari_histosam.slide.pixels import PixelFormat
 from napari_histosam.slide.source import (
     WHITE,
+    LevelReader,
     SourceInfo,
     levels_from_sizes,
-    nearest_px,
-    read_clipped,
 )
 from napari_histosam.slide.tiff_levels import TiffLevels
 from napari_histosam.slide.units import as_number, mpp_from_density, plausible_mpp
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from napari_histosam.slide.source import RGB
 
 
-class TiffSource:
+class TiffSource(LevelReader):
     """A TIFF file that tifffile reads.
 
     Parameters
@@ -46,20 +45,6 @@ class TiffSource:
         stack = self._levels.stacks[0]
         return len(stack.planes) == 1 and stack.fmt == PixelFormat("rgb", 8)
 
-    def read_level(self, level: int, col: int, row: int, width: int, height: int) -> RGB:
-        """Read from px (col, row) of a level; only the tiles or strips under the box."""
-        return read_clipped(
-            lambda a, b, c, d: self._levels.read(level, a, b, c, d),
-            self._levels.sizes[level],
-            (col, row, width, height),
-            self.info.background,
-        )
-
-    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> RGB:
-        """Read from the px of a level whose corner is nearest to level-0 px (x, y)."""
-        col, row = nearest_px(self.info, level, x, y)
-        return self.read_level(level, col, row, width, height)
-
     def associated_image(self, name: str) -> RGB:
         """Read label, macro, thumbnail, ..."""
         return self._levels.read_extra(name)
@@ -67,6 +52,9 @@ class TiffSource:
     def close(self) -> None:
         """Close the file."""
         self._levels.close()
+
+    def _read(self, level: int, left: int, top: int, right: int, bottom: int) -> RGB:
+        return self._levels.read(level, left, top, right, bottom)
 
     def _describe(self, path: Path) -> SourceInfo:
         levels = self._levels

@@ -11,10 +11,9 @@ from napari_histosam.slide.identity import pixel_identity
 from napari_histosam.slide.pixels import PixelFormat, to_rgb8
 from napari_histosam.slide.source import (
     WHITE,
+    LevelReader,
     SourceInfo,
     levels_from_sizes,
-    nearest_px,
-    read_clipped,
 )
 from napari_histosam.slide.units import micrometres, plausible_mpp
 
@@ -32,7 +31,7 @@ def zarr_root(path: Path) -> Path | None:
     return folder if any((folder / name).is_file() for name in _ROOT_FILES) else None
 
 
-class ZarrSource:
+class ZarrSource(LevelReader):
     """An OME-Zarr image on disk.
 
     Parameters
@@ -58,24 +57,6 @@ class ZarrSource:
                 f"{root.name} cannot be read as OME-Zarr ({type(error).__name__}: {error});"
                 " it may be incomplete: copy it again with all its files."
             ) from error
-
-    def read_level(self, level: int, col: int, row: int, width: int, height: int) -> RGB:
-        """Read from px (col, row) of a level; only the chunks under the box."""
-        return read_clipped(
-            lambda a, b, c, d: self._read(level, a, b, c, d),
-            (self.info.levels[level].width, self.info.levels[level].height),
-            (col, row, width, height),
-            self.info.background,
-        )
-
-    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> RGB:
-        """Read from the px of a level whose corner is nearest to level-0 px (x, y)."""
-        col, row = nearest_px(self.info, level, x, y)
-        return self.read_level(level, col, row, width, height)
-
-    def associated_image(self, name: str) -> RGB:
-        """Raise KeyError: OME-Zarr keeps no associated images."""
-        raise KeyError(name)
 
     def close(self) -> None:
         """Let go of the arrays; zarr keeps no file open."""
