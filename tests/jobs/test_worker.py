@@ -53,9 +53,7 @@ def test_urgent_goes_before_idle(worker):
 def test_a_burst_with_one_key_runs_only_the_last(worker):
     gate = block(worker)
     ran: list[int] = []
-    futures = [
-        worker.submit(lambda i=i: ran.append(i), replaces="prompt") for i in range(20)
-    ]
+    futures = [worker.submit(lambda i=i: ran.append(i), replaces="prompt") for i in range(20)]
     gate.set()
     futures[-1].result(10)
     assert ran == [19]

@@ -50,7 +50,7 @@ def make_image(height: int, width: int, seed: int) -> NDArray[np.uint8]:
     for _ in range(30):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         r = rng.uniform(0.02, 0.05) * max(height, width)
-        dark = np.maximum(dark, 1 / (1 + np.exp(np.hypot(xx - x, yy - y) - r)))
+        dark = np.maximum(dark, 0.5 - 0.5 * np.tanh((np.hypot(xx - x, yy - y) - r) / 2))
     ground, nucleus = np.array([230, 185, 210]), np.array([85, 60, 135])
     rgb = ground + (nucleus - ground) * dark[..., None] + rng.normal(0, 3, (height, width, 1))
     return rgb.clip(0, 255).astype(np.uint8)

@@ -74,7 +74,11 @@ def settle(pyramid, timeout=10.0):
 
 @settings(max_examples=40)
 @given(
-    st.integers(0, 3), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
+    st.integers(0, 3),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
     st.sampled_from([0, 3]),
 )
 def test_without_a_dispatcher_any_slice_is_exact(level, a, b, c, d, channels):

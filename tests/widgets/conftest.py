@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from qtpy.QtWidgets import QAbstractButton
 
 PATIENCE_MS = 20_000
 
@@ -34,6 +40,21 @@ class Hand:
     def until(self, done: Callable[[], bool]) -> None:
         self.qtbot.waitUntil(done, timeout=PATIENCE_MS)
 
+    @staticmethod
+    def threads(*but: str) -> list[str]:
+        """Return the names of this project's threads that run, without those with ``but`` in it."""
+        names = [t.name for t in threading.enumerate() if t.name.startswith("histosam")]
+        return [n for n in names if not any(b in n for b in but)]
+
+    @property
+    def said(self) -> str:
+        """The last line of the dock."""
+        return self.dock.status.text.text()
+
+    def canvas_pixels(self) -> np.ndarray:
+        """Return what the canvas shows, RGB."""
+        return self.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+
     def ready(self) -> None:
         """Wait for the model, the answers and the tiles."""
         self.until(lambda: self.controller is not None and self.session.settled)
@@ -47,7 +68,7 @@ class Hand:
         """Return the canvas px of a level-0 point."""
         camera = self.viewer.scene.camera
         height, width = self.viewer.canvas.size
-        wy, wx = self.controller.frame.to_world(x, y)
+        wy, wx = self.controller.viewport.to_world(x, y)
         return QPoint(
             round(width / 2 + (wx - camera.center[2]) * camera.zoom),
             round(height / 2 + (wy - camera.center[1]) * camera.zoom),
@@ -110,24 +131,27 @@ def slide_copy(sample_slide_path: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_dock(make_napari_viewer, qtbot):
+def open_dock(make_napari_viewer, qtbot, monkeypatch):
     """Open a window with the dock, and a slide if one is given; all are closed at the end."""
-    docks = []
+    monkeypatch.setenv("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "1")
+    hands = []
 
     def opened(slide: Path | None = None) -> Hand:
-        viewer = make_napari_viewer(show=True)
+        viewer = make_napari_viewer(show=True, strict_qt="raise")
         viewer.window.resize(1400, 900)
         _, dock = viewer.window.add_plugin_dock_widget("napari-histosam", "HistoSAM")
-        docks.append(dock)
         hand = Hand(viewer, dock, qtbot)
+        hands.append(hand)
         if slide is not None:
             viewer.open(str(slide), plugin="napari-histosam")
             hand.ready()
         return hand
 
     yield opened
-    for dock in docks:
-        dock.end()
+    for hand in hands:
+        hand.dock.end()
+        hand.viewer.close()
+    qtbot.waitUntil(lambda: not Hand.threads(), timeout=PATIENCE_MS)
 
 
 @pytest.fixture(autouse=True)

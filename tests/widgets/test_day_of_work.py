@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import shapely
@@ -10,6 +10,9 @@ from qtpy.QtCore import Qt
 
 from napari_histosam.exchange import read
 from napari_histosam.viewer.tools import Tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Nuclei of the sample slide, level-0 px.
 FIRST, SECOND, THIRD = (1134.0, 2027.5), (1154.5, 2031.5), (1153.0, 1978.0)
@@ -39,7 +42,7 @@ def test_from_the_first_click_to_qupath_and_back(open_dock, slide_copy, tmp_path
     assert "1+" in box.facts.text()
     hand.click(FIRST[0] + 14, FIRST[1] - 12, shift=True)
     assert [p.role for p in session.prompts.all()] == ["positive", "negative"]
-    assert "1−" in box.facts.text()
+    assert "1\N{MINUS SIGN}" in box.facts.text()
     hand.key(Qt.Key_8)
     hand.key(Qt.Key_N)
     assert [o.class_name for o in store.iterate()] == ["Tumor"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_to(commands: Any) -> ArgumentParser:
     """Declare the command."""
-    made: argparse.ArgumentParser = commands.add_parser("app", help="open the window")
+    made: ArgumentParser = commands.add_parser("app", help="open the window")
     made.add_argument("slide", nargs="?", type=Path, metavar="SLIDE")
     return made
 

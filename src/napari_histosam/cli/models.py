@@ -23,6 +23,11 @@ def add_to(commands: Any) -> ArgumentParser:
     )
     made.add_argument("what", nargs="?", metavar="NAME|FILE")
     made.add_argument("--name", help="the name to import a file under")
+    made.add_argument(
+        "--accept-licence",
+        action="store_true",
+        help="with download: agree, once, to the licence of non-commercial weights",
+    )
     return made
 
 
@@ -39,11 +44,14 @@ def run(args: Namespace) -> tuple[Any, str]:
         rows = registry.describe()
         return rows, "\n".join(_line(row) for row in rows)
     if args.action == "verify":
-        return _verify(registry)
+        return _verify(registry, args.what)
     if args.action == "import":
         card = registry.import_file(Path(args.what), name=args.name)
         return _row(registry, card.name), f"{card.name} is ready ({card.title})."
     if args.action == "download":
+        if args.accept_licence:
+            registry.accept_licence(args.what)
+        check_licence(registry, args.what)
         registry.download(args.what, _show_progress)
         return _row(registry, args.what), f"{args.what} is ready."
     row = _row(registry, args.what)
@@ -52,17 +60,32 @@ def run(args: Namespace) -> tuple[Any, str]:
     return row, "\n".join(lines)
 
 
+def check_licence(registry: ModelRegistry, name: str) -> None:
+    """Refuse non-commercial weights whose licence the user has not accepted, and say how to."""
+    from napari_histosam.errors import InputError
+
+    if registry.needs_consent(name):
+        card = registry.get(name)
+        raise InputError(
+            f"The weights of {card.name} are for non-commercial use ({card.licence}): to agree, "
+            f"once, run histosam models download {card.name} --accept-licence."
+        )
+
+
 def _row(registry: ModelRegistry, name: str) -> dict[str, Any]:
     real = registry.get(name).name
     return registry.describe_one(real)
 
 
-def _verify(registry: ModelRegistry) -> tuple[Any, str]:
+def _verify(registry: ModelRegistry, name: str | None) -> tuple[Any, str]:
     from napari_histosam.errors import InputError
 
-    rows = registry.verify()
-    wrong = [f"{row['path']} is not the published {row['file']}" for row in rows
-             if row["status"] == "wrong"]
+    rows = registry.verify(name)
+    wrong = [
+        f"{row['path']} is not the published {row['file']}"
+        for row in rows
+        if row["status"] == "wrong"
+    ]
     if wrong:
         raise InputError(f"{'; '.join(wrong)}: remove it and fetch or copy it again.")
     here = [row for row in rows if row["status"] != "missing"]
@@ -73,7 +96,7 @@ def _verify(registry: ModelRegistry) -> tuple[Any, str]:
 def _show_progress(done: int, total: int | None) -> None:
     if sys.stderr.isatty():
         share = f" of {total / 1e6:.0f}" if total else ""
-        sys.stderr.write(f"\r{done / 1e6:.0f}{share} MB")
+        sys.stderr.write(f"\r{done / 1e6:.0f}{share} MB" + ("\n" if done == total else ""))
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -7,6 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_histosam.cli.convert import add_origin_to
+from napari_histosam.cli.models import check_licence
+from napari_histosam.cli.target import check_target
+
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
@@ -21,13 +25,14 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument("--model", default=None, metavar="NAME")
     made.add_argument("--weights", type=Path, nargs="+", metavar="FILE")
     made.add_argument("--out", type=Path, required=True, metavar="OUT")
-    made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    made.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    add_origin_to(made)
     return made
 
 
 def run(args: Namespace) -> tuple[dict[str, Any], str]:
     """Answer the prompts and write the objects."""
-    from napari_histosam.exchange import preview, read_prompts, write
+    from napari_histosam.exchange import ExportOptions, preview, read_prompts, write
     from napari_histosam.home import home
     from napari_histosam.models import EmbeddingCache, ModelRegistry
     from napari_histosam.session import DEFAULT_MODEL
@@ -36,17 +41,26 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     from napari_histosam.slide import open_slide
 
     start = time.perf_counter()
-    prompts = read_prompts(args.prompts)
+    options = ExportOptions(origin=args.origin)
+    warnings: list[str] = []
     with open_slide(args.slide) as slide:
         context = context_of(slide, ())
-        # A target that cannot be written is refused before the work.
-        preview({}, args.out, slide_info=context)
+        # What cannot be written or answered is refused before the work.
+        check_target(args.out)
+        preview({}, args.out, options, context)
+        prompts = read_prompts(args.prompts)
         registry = ModelRegistry()
         name = args.model or DEFAULT_MODEL
-        model = registry.load(name, device=args.device, files=args.weights)
+        if not args.weights:
+            check_licence(registry, name)
+        model = registry.load(name, device=args.device, files=args.weights, say=warnings.append)
         cache = EmbeddingCache(home() / "cache" / "embeddings")
         objects = list(segment(slide, model, prompts, cache, _show_progress))
-        report = write(objects, args.out, slide_info=context)
+        report = write(objects, args.out, slide_info=context, options=options)
+    asked = len({prompt.object for prompt in prompts})
+    if asked > len(objects):
+        warnings.append(f"{asked - len(objects)} of {asked} objects got an empty mask; left out.")
+    warnings.extend(report.warnings)
     seconds = time.perf_counter() - start
     result = {
         "objects": report.n,
@@ -54,9 +68,10 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         "out": str(args.out),
         "model": model.card.name,
         "device": model.device,
-        "warnings": list(report.warnings),
+        "warnings": warnings,
     }
-    return result, f"{report.n} objects in {seconds:.1f} s, written to {args.out}"
+    text = f"{report.n} objects in {seconds:.1f} s, written to {args.out}"
+    return result, "\n".join([text, *warnings])
 
 
 def _show_progress(progress: Progress) -> None:

@@ -144,7 +144,8 @@ class EmbeddingCache:
             return None
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as data:
+            # Opened here: numpy leaves a damaged file open, and Windows then cannot remove it.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files}
             width, height = (int(n) for n in arrays.pop(_SIZE))
             os.utime(path)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int | None], None]
     Cancel = Callable[[], bool]
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _TIMEOUT = (15.0, 60.0)
 
 
@@ -139,9 +139,9 @@ class _Resuming:
     def _get(self, url: str) -> None:
         import requests
 
-        have = self._have()
         headers = {"Accept-Encoding": "identity"}
         validator = self._validator(url)
+        have = self._have()  # after the validator, which drops bytes of unknown origin
         if have:
             headers["Range"] = f"bytes={have}-"
             if validator:  # a file that has changed since comes whole

@@ -3,113 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_histosam.geometry.masks import mask_to_outline
+from napari_histosam.geometry.masks import polygons_to_mask
 from napari_histosam.models.embedding_cache import EmbeddingCache
-from napari_histosam.session.prompts import bounds_of, to_window
-from napari_histosam.session.tidy import tidy
-from napari_histosam.session.windows import first_window, next_window
+from napari_histosam.session.offered import Offered
+from napari_histosam.session.previews import ObjectPreview, Preview
+from napari_histosam.session.prompts import bounds_of, is_single_click, to_window
+from napari_histosam.session.windows import first_window, is_cut, next_window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from shapely import MultiPolygon, Polygon
+    from collections.abc import Callable, Iterator, Mapping
 
     from napari_histosam.geometry.window import Window
     from napari_histosam.models.protocols import Candidates, Embedding, ObjectPrompts, PromptModel
-    from napari_histosam.records import Prompt
+    from napari_histosam.session.previews import Request
     from napari_histosam.slide import Slide
 
 # One move to the object's centre and two steps coarser are tried before a cut mask is shown.
 RETRIES = 3
-
-
-@dataclass(frozen=True)
-class ObjectPreview:
-    """The model's answer for one object, not yet accepted.
-
-    Parameters
-    ----------
-    prompts : tuple of Prompt
-    window : Window
-        What the model saw.
-    candidates : Candidates
-        Masks in window px, best first.
-    chosen : int
-        Which candidate is shown.
-    geometry : Polygon or MultiPolygon, optional
-        The shown outline in level-0 px; None where the mask is empty.
-    edited : bool
-        Whether the outline was corrected by hand since the model's answer.
-    first : Polygon or MultiPolygon, optional
-        The model's first answer for this object.
-    cut : bool
-        Whether the mask still touches its window's edge.
-    """
-
-    prompts: tuple[Prompt, ...]
-    window: Window
-    candidates: Candidates
-    chosen: int = 0
-    geometry: Polygon | MultiPolygon | None = None
-    edited: bool = False
-    first: Polygon | MultiPolygon | None = None
-    cut: bool = False
-
-    @property
-    def score(self) -> float:
-        """The model's estimate for the chosen mask, 0 to 1."""
-        return float(self.candidates.scores[self.chosen])
-
-
-@dataclass(frozen=True)
-class Preview:
-    """The answer to one set of prompts.
-
-    Parameters
-    ----------
-    generation : int
-        The number of the prompt set it answers; older answers are dropped.
-    objects : mapping of str to ObjectPreview
-    encode_ms, decode_ms : float
-        Time spent encoding (0 when all windows came from the cache) and decoding.
-    """
-
-    generation: int
-    objects: Mapping[str, ObjectPreview]
-    encode_ms: float = 0.0
-    decode_ms: float = 0.0
+# Objects decoded in one call; bounds the memory that their masks take.
+TOGETHER = 32
 
 
 @dataclass
 class _Times:
     encode: float = 0.0
     decode: float = 0.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to answer.
-
-    Parameters
-    ----------
-    generation : int
-    groups : mapping of str to tuple of Prompt
-        Prompts by object.
-    view_scale : float, optional
-        Level-0 px per screen px.
-    previous : mapping of str to ObjectPreview
-        The last answers, whose windows and logits are used again.
-    """
-
-    generation: int
-    groups: Mapping[str, tuple[Prompt, ...]]
-    view_scale: float | None = None
-    previous: Mapping[str, ObjectPreview] = field(default_factory=dict)
 
 
 class Answerer:
@@ -121,6 +42,11 @@ class Answerer:
         Read exactly, never through the display.
     model : PromptModel
     cache : EmbeddingCache
+
+    Attributes
+    ----------
+    last_encode_ms : float or None
+        What the last encoding cost that did not come from the cache.
     """
 
     def __init__(self, slide: Slide, model: PromptModel, cache: EmbeddingCache) -> None:
@@ -140,18 +66,33 @@ class Answerer:
             self.slide.read(replace(window, scale=(window.scale[0] * s, window.scale[1] * s)))
             for s in self.model.card.window_scales
         ]
-        embedding = self.model.encode(images)
-        self.cache.put(key, embedding)
+        # As the cache keeps it, so that the first answer and later ones are the same.
+        embedding = self.cache.put(key, self.model.encode(images))
         self.last_encode_ms = (time.perf_counter() - start) * 1e3
         return embedding, self.last_encode_ms
 
     def answer(self, request: Request, stale: Callable[[], bool] = lambda: False) -> Preview | None:
-        """Answer a request; None if ``stale()`` became true on the way."""
+        """Answer a request.
+
+        Parameters
+        ----------
+        request : Request
+        stale : callable
+            Asked between the steps; work for an answer that nobody waits for any more ends.
+
+        Returns
+        -------
+        Preview or None
+            None if ``stale()`` became true on the way.
+        """
         times = _Times()
         answers: dict[str, ObjectPreview] = {}
         waiting: dict[str, Window] = {}
         for name, prompts in request.groups.items():
-            before = request.previous.get(name)
+            before = self._before(name, request)
+            if before is not None and before.prompts == prompts:
+                answers[name] = before  # so one object's click never changes another one's mask
+                continue
             waiting[name] = first_window(
                 self.slide,
                 self.model.card,
@@ -161,89 +102,99 @@ class Answerer:
             )
         for attempt in range(RETRIES + 1):
             again: dict[str, Window] = {}
-            for window, names in _by_window(waiting).items():
+            for window, names in _by_window(waiting):
                 if stale():
                     return None
-                for name, found in self._decode(window, names, request, times).items():
+                embedding, cost = self.embedding(window)
+                times.encode += cost
+                if stale():
+                    return None
+                start = time.perf_counter()
+                for name, found in self._decode(embedding, window, names, request):
                     retry = self._retry(found, attempt)
-                    if retry is None or attempt == RETRIES:
-                        answers[name] = replace(found, cut=retry is not None)
+                    if retry is None:
+                        answers[name] = found
                     else:
                         again[name] = retry
-            if not again:
-                break
+                times.decode += (time.perf_counter() - start) * 1e3
             waiting = again
         ordered = {name: answers[name] for name in request.groups}
         return Preview(request.generation, ordered, times.encode, times.decode)
 
+    def _before(self, name: str, request: Request) -> ObjectPreview | None:
+        """Return an object's last answer, if this model gave it."""
+        found = request.previous.get(name)
+        if found is None or found.model != self.model.card.name:
+            return None
+        return found if found.weights_hash == self.model.weights_hash else None
+
     def _decode(
-        self, window: Window, names: list[str], request: Request, times: _Times
-    ) -> dict[str, ObjectPreview]:
-        embedding, encode_ms = self.embedding(window)
-        times.encode += encode_ms
-        start = time.perf_counter()
-        asked = {name: self._asked(name, window, request) for name in names}
-        found: dict[str, ObjectPreview] = {}
-        for multimask in (True, False):
-            some = [n for n in names if _ambiguous(request.groups[n]) is multimask]
-            if not some:
-                continue
-            answers = self.model.decode(
-                embedding, [asked[n] for n in some], multimask=multimask
-            )
-            for name, candidates in zip(some, answers, strict=True):
-                found[name] = self._preview(name, window, asked[name], candidates, request)
-        times.decode += (time.perf_counter() - start) * 1e3
-        return found
+        self, embedding: Embedding, window: Window, names: list[str], request: Request
+    ) -> Iterator[tuple[str, ObjectPreview]]:
+        """Answer objects that share a window, in one call."""
+        asked = [self._asked(name, window, request) for name in names]
+        several = [is_single_click(request.groups[name]) for name in names]
+        answers = self.model.decode(embedding, asked, multimask=any(several))
+        for name, alternatives, candidates in zip(names, several, answers, strict=True):
+            # Several masks are offered where one click leaves doubt, else the best one counts,
+            # whatever the other objects of the call are offered.
+            count = None if alternatives else 1
+            yield name, self._preview(name, window, candidates, count, request)
 
     def _asked(self, name: str, window: Window, request: Request) -> ObjectPrompts:
         prompts = to_window(request.groups[name], window)
-        before = request.previous.get(name)
-        if before is not None and before.window == window and before.candidates.logits.size:
-            return replace(prompts, logits=before.candidates.logits[before.chosen])
+        before = self._before(name, request)
+        if before is None or is_single_click(request.groups[name]):
+            return prompts
+        logits = before.candidates.logits
+        if before.window == window and logits.size and not before.edited:
+            return replace(prompts, logits=logits[before.chosen])
+        if before.drawn and before.geometry is not None and "mask" in self.model.card.prompts:
+            return replace(prompts, mask=polygons_to_mask(before.geometry, window))
         return prompts
 
     def _preview(
         self,
         name: str,
         window: Window,
-        asked: ObjectPrompts,
         candidates: Candidates,
+        count: int | None,
         request: Request,
     ) -> ObjectPreview:
-        masks = np.stack([tidy(mask, asked) for mask in candidates.masks])
-        candidates = replace(candidates, masks=masks)
-        geometry = mask_to_outline(masks[0], window)
-        before = request.previous.get(name)
+        prompts, before = request.groups[name], self._before(name, request)
+        # Of very many objects the logits would fill the memory; clicks work without them.
+        offered = Offered.of(candidates, count=count, logits=len(request.groups) <= TOGETHER)
+        drawn = before is not None and before.drawn
+        size = (self.slide.width, self.slide.height)
+        geometry = offered.outline(0, window, prompts, size, whole=drawn)
         return ObjectPreview(
-            prompts=request.groups[name],
+            prompts=prompts,
             window=window,
-            candidates=candidates,
+            candidates=offered,
             geometry=geometry,
-            first=before.first if before is not None else geometry,
+            drawn=drawn,
+            first=before.first if before is not None and before.first is not None else geometry,
+            cut=geometry is not None and is_cut(self.slide, window, geometry.bounds),
+            model=self.model.card.name,
+            weights_hash=self.model.weights_hash,
         )
 
     def _retry(self, found: ObjectPreview, attempt: int) -> Window | None:
-        if found.geometry is None:
+        if not found.cut or found.geometry is None or attempt == RETRIES:
             return None
         return next_window(
-            self.slide, found.window, found.geometry.bounds, recentred=attempt > 0
+            found.window,
+            found.geometry.bounds,
+            bounds_of(found.prompts),
+            recentred=attempt > 0,
         )
 
 
-def choose(preview: ObjectPreview, index: int) -> ObjectPreview:
-    """Return the preview with another of its candidates shown."""
-    geometry = mask_to_outline(preview.candidates.masks[index], preview.window)
-    return replace(preview, chosen=index, geometry=geometry, edited=False)
-
-
-def _ambiguous(prompts: tuple[Prompt, ...]) -> bool:
-    """Whether one click is all there is: then several masks are worth asking for (SAM, §3)."""
-    return len(prompts) == 1 and prompts[0].geometry.geom_type == "Point"
-
-
-def _by_window(waiting: Mapping[str, Window]) -> dict[Window, list[str]]:
+def _by_window(waiting: Mapping[str, Window]) -> Iterator[tuple[Window, list[str]]]:
+    """Yield each window with its objects, so many at a time as are decoded together."""
     grouped: dict[Window, list[str]] = {}
     for name, window in waiting.items():
         grouped.setdefault(window, []).append(name)
-    return grouped
+    for window, names in grouped.items():
+        for start in range(0, len(names), TOGETHER):
+            yield window, names[start : start + TOGETHER]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from napari_histosam.geometry import polygons
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from shapely import MultiPolygon, Polygon
 
-    Shape = Polygon | MultiPolygon
-    Edit = Callable[[Shape], Shape | None]
+    Shape: TypeAlias = Polygon | MultiPolygon
+    Edit: TypeAlias = Callable[[Shape], Shape | None]
 
 
 def brush(path: NDArray[np.float64], radius: float, *, erase: bool = False) -> Edit:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import shapely
 
 from napari_histosam.errors import InputError
@@ -71,7 +73,7 @@ class ExportPlan:
     format: Format
     region: Region = "all"
     view: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    origin: Literal["full-slide", "qupath-bounds"] = "full-slide"
+    origin: Literal["full-slide", "qupath-bounds"] = "qupath-bounds"
     as_detections: bool = False
     downsample: float = 1.0
 
@@ -113,7 +115,8 @@ def plan_text(session: Session, plan: ExportPlan) -> tuple[int, str]:
         what = f"{count:,} selected objects"
         empty = "Select objects in the table or with the Pan tool first."
     elif plan.region == "view":
-        count = len(store.shapes_in(plan.view).boxes.numbers)
+        there = store.shapes_in(plan.view).geometries
+        count = int(np.count_nonzero(shapely.intersects(there, shapely.box(*plan.view))))
         what = f"{count:,} objects in the view"
         empty = "There are no objects in the view; move it or zoom out."
     else:
@@ -133,7 +136,7 @@ def plan_text(session: Session, plan: ExportPlan) -> tuple[int, str]:
         more = "" if session.slide.mpp else "; sizes in px, for the slide has no scale"
     elif plan.origin == "qupath-bounds" and session.slide.bounds:
         x, y, _, _ = session.slide.bounds
-        more = f", shifted by −{x:,}, −{y:,} px to QuPath's cropped slide"
+        more = f", shifted by {-x:,}, {-y:,} px to QuPath's cropped slide"
     return count, f"Will write {what}{more}."
 
 
@@ -151,6 +154,8 @@ def run_export(
     InputError
         One sentence; what stood at ``path`` before is unchanged.
     """
+    # Taken first: what is edited from here on is not in the file.
+    objects = _planned(session, plan)
     context = context_of(session.slide, session.store.classes())
     total = session.store.count()
     options = ExportOptions(
@@ -164,14 +169,10 @@ def run_export(
         cancel.check()
         report(Progress(min(done, total), total, f"Writing {path.name}"))
 
-    return write(
-        _planned(session, plan), path, slide_info=context, options=options, progress=tell
-    )
+    return write(objects, path, slide_info=context, options=options, progress=tell)
 
 
-def read_for_import(
-    session: Session, path: Path, report: Report, cancel: CancelToken
-) -> Incoming:
+def read_for_import(session: Session, path: Path, report: Report, cancel: CancelToken) -> Incoming:
     """Read a file and say what taking it in would do.
 
     Raises
@@ -188,7 +189,7 @@ def read_for_import(
     result = read(path, context_of(session.slide, ()), progress=tell)
     if not result.objects:
         raise InputError(f"{path.name} holds no objects; nothing was added.")
-    replaces = tuple(o.id for o in result.objects if o.id in session.store)
+    replaces = _clashes(session, result.objects)
     new = len(result.objects) - len(replaces)
     known = {c.name for c in session.store.classes()}
     fresh = [c.name for c in result.classes if c.name not in known]
@@ -210,32 +211,39 @@ def apply_import(session: Session, incoming: Incoming) -> int:
         if cls.name not in known:
             session.store.put_class(cls)
     objects = incoming.result.objects
-    session.store.replace(incoming.replaces, objects, label=f"Import {len(objects)}")
+    # Looked up anew: edits may have come between reading and taking in.
+    session.store.replace(_clashes(session, objects), objects, label=f"Import {len(objects)}")
     return len(objects)
 
 
 def _planned(session: Session, plan: ExportPlan) -> Iterator[SlideObject]:
     if plan.region == "selected":
-        yield from session.objects.selected()
-    elif plan.region == "view":
-        yield from session.store.query(plan.view)
-    else:
-        yield from session.store.iterate()
+        return iter(session.objects.selected())
+    if plan.region == "view":
+        return iter(session.store.query(plan.view))
+    return session.store.iterate()
+
+
+def _clashes(session: Session, objects: Iterable[SlideObject]) -> tuple[str, ...]:
+    """Return the ids of objects that the store has already."""
+    known = set(session.store.ids())
+    return tuple(o.id for o in objects if o.id in known)
 
 
 def _label_window(slide: Slide, plan: ExportPlan) -> Window:
     """Return the region of a label image: the view, or the whole slide."""
     left, top, right, bottom = 0.0, 0.0, float(slide.width), float(slide.height)
     if plan.region == "view":
-        left, top = max(left, float(int(plan.view[0]))), max(top, float(int(plan.view[1])))
-        right = max(min(right, float(int(plan.view[2]))), left + 1)
-        bottom = max(min(bottom, float(int(plan.view[3]))), top + 1)
+        left, top = (max(0.0, float(math.floor(at))) for at in plan.view[:2])
+        right = max(min(right, float(math.ceil(plan.view[2]))), left + 1)
+        bottom = max(min(bottom, float(math.ceil(plan.view[3]))), top + 1)
     step = plan.downsample
-    size = (max(1, int((right - left) / step)), max(1, int((bottom - top) / step)))
+    size = (math.ceil((right - left) / step), math.ceil((bottom - top) / step))
     centre = (left + size[0] * step / 2, top + size[1] * step / 2)
     return Window(*centre, (step, step), size)
 
 
 def _outside(slide: Slide, objects: Iterable[SlideObject]) -> int:
-    area = shapely.box(0, 0, slide.width, slide.height)
-    return sum(not area.intersects(o.geometry) for o in objects)
+    shapes = np.array([o.geometry for o in objects], dtype=object)
+    inside = shapely.intersects(shapes, shapely.box(0, 0, slide.width, slide.height))
+    return int(np.count_nonzero(~inside))

@@ -14,8 +14,7 @@ from napari_histosam.records import SlideObject, now
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike
 
     from napari_histosam.session.editing import Edit
     from napari_histosam.store import Change, ObjectStore
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
 class ObjectDesk:
     """Selects and changes the objects of one store.
+
+    Locked objects stay as they are: a change leaves them out, and is refused if nothing else is
+    selected.
 
     Parameters
     ----------
@@ -68,18 +70,30 @@ class ObjectDesk:
         return self.store.get_many(self._selection)
 
     def set_class(self, class_name: str | None) -> None:
-        """Give the selected objects a class (None: unclassified)."""
+        """Give the selected objects a class (None: unclassified).
+
+        Raises
+        ------
+        InputError
+            If all of them are locked.
+        """
         changed = [
             replace(o, class_name=class_name, modified=now())
-            for o in self.selected()
-            if o.class_name != class_name and not o.locked
+            for o in self._unlocked("give it a class")
+            if o.class_name != class_name
         ]
         if changed:
             self.store.update(changed, label=f"Class {class_name or 'none'}")
 
     def delete(self) -> int:
-        """Delete the selected objects that are not locked; return how many went."""
-        ids = [o.id for o in self.selected() if not o.locked]
+        """Delete the selected objects that are not locked; return how many went.
+
+        Raises
+        ------
+        InputError
+            If all of them are locked.
+        """
+        ids = [o.id for o in self._unlocked("delete it")]
         if ids:
             self.store.delete(ids, label="Delete" if len(ids) == 1 else f"Delete {len(ids)}")
         return len(ids)
@@ -90,15 +104,15 @@ class ObjectDesk:
         Raises
         ------
         InputError
-            If nothing is selected or all of it is locked.
+            If nothing with an area is selected or all of it is locked.
         """
-        targets = [o for o in self.selected() if not o.locked and _is_area(o)]
+        targets = self._areas("edit it")
         if not targets:
-            raise InputError("Select an object that is not locked, then edit it.")
+            raise InputError("Select an object with an area, then edit it.")
         kept: list[SlideObject] = []
         gone: list[str] = []
         for target in targets:
-            shape = edit(target.geometry)  # type: ignore[arg-type]
+            shape = edit(target.geometry)
             if shape is None:
                 gone.append(target.id)
             elif not shape.equals(target.geometry):
@@ -110,18 +124,28 @@ class ObjectDesk:
             self.store.update(kept, label=label)
 
     def merge(self) -> str:
-        """Unite the selected objects into the first of them; return its id."""
-        targets = [o for o in self.selected() if not o.locked and _is_area(o)]
+        """Unite the selected objects into the first of them; return its id.
+
+        Raises
+        ------
+        InputError
+            If fewer than two with an area are selected and not locked.
+        """
+        targets = self._areas("merge it")
         if len(targets) < 2:
             raise InputError("Select at least two objects that are not locked, then merge.")
         shape = polygons.union([o.geometry for o in targets])
+        if shape is None:
+            raise InputError("The selected objects have no area; select others, then merge.")
         first = replace(targets[0], geometry=shape, modified=now())
         self.store.replace([o.id for o in targets], [first], label=f"Merge {len(targets)}")
         self.select([first.id])
         return first.id
 
-    def split(self, path: NDArray[np.float64]) -> list[str]:
+    def split(self, path: ArrayLike) -> list[str]:
         """Cut the selected objects along a path (n, 2) in level-0 px; return all their ids.
+
+        The largest piece keeps the object's id; the others get its class and its provenance.
 
         Raises
         ------
@@ -130,14 +154,11 @@ class ObjectDesk:
         """
         removed: list[str] = []
         pieces: list[SlideObject] = []
-        for target in self.selected():
-            if target.locked or not _is_area(target):
-                continue
+        for target in self._areas("cut it"):
             parts = polygons.split(target.geometry, path)
             if len(parts) < 2:
                 continue
             removed.append(target.id)
-            parts = sorted(parts, key=lambda p: -p.area)
             pieces.append(replace(target, geometry=parts[0], modified=now()))
             pieces.extend(
                 SlideObject(
@@ -154,11 +175,24 @@ class ObjectDesk:
         self.select(o.id for o in pieces)
         return [o.id for o in pieces]
 
+    def _unlocked(self, then: str) -> list[SlideObject]:
+        chosen = self.selected()
+        free = [o for o in chosen if not o.locked]
+        if chosen and not free:
+            what = "The object is" if len(chosen) == 1 else f"All {len(chosen)} objects are"
+            raise InputError(f"{what} locked: select one that is not, then {then}.")
+        return free
+
+    def _areas(self, then: str) -> list[SlideObject]:
+        return [
+            o for o in self._unlocked(then) if o.geometry.geom_type in ("Polygon", "MultiPolygon")
+        ]
+
     def _forget_removed(self, change: Change) -> None:
+        if change.reset:
+            # Another window may have deleted some of them.
+            self.select(o.id for o in self.selected())
+            return
         gone = set(change.removed)
         if gone.intersection(self._selection):
             self.select(i for i in self._selection if i not in gone)
-
-
-def _is_area(target: SlideObject) -> bool:
-    return target.geometry.geom_type in ("Polygon", "MultiPolygon")

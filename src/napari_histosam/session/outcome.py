@@ -1,20 +1,22 @@
-"""What becomes of a preview when it is kept: an object with its provenance."""
+"""What becomes of previews when they are kept: objects with their provenance, in the store."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_histosam.geometry.polygons import clean
 from napari_histosam.records import Provenance, SlideObject, now
 
 if TYPE_CHECKING:
-    from napari_histosam.models.protocols import PromptModel
-    from napari_histosam.session.answer import ObjectPreview
+    from collections.abc import Mapping
+
+    from napari_histosam.session.previews import ObjectPreview
+    from napari_histosam.store import ObjectStore
 
 
 def to_object(
     shown: ObjectPreview,
-    model: PromptModel | None,
     *,
     class_name: str | None = None,
     author: str = "",
@@ -25,8 +27,6 @@ def to_object(
     Parameters
     ----------
     shown : ObjectPreview
-    model : PromptModel, optional
-        The one that answered.
     class_name : str, optional
         For prompts that name no class themselves.
     author : str
@@ -46,8 +46,8 @@ def to_object(
         provenance=Provenance(
             source="prompted",
             author=author,
-            model=model.card.name if model else None,
-            weights_hash=model.weights_hash if model else None,
+            model=shown.model or None,
+            weights_hash=shown.weights_hash or None,
             window=shown.window,
             prompts=shown.prompts,
             score=shown.score,
@@ -55,3 +55,65 @@ def to_object(
             seconds=seconds,
         ),
     )
+
+
+def to_objects(
+    shown: Mapping[str, ObjectPreview],
+    *,
+    class_name: str | None = None,
+    author: str = "",
+    seconds: float | None = None,
+) -> dict[str, SlideObject]:
+    """Return what `to_object` makes of each preview, without the empty ones."""
+    made = {
+        name: to_object(one, class_name=class_name, author=author, seconds=seconds)
+        for name, one in shown.items()
+    }
+    return {name: one for name, one in made.items() if one is not None}
+
+
+def keep(
+    store: ObjectStore,
+    made: Mapping[str, SlideObject],
+    refines: tuple[str, str] | None,
+    class_name: str | None = None,
+) -> list[str]:
+    """Put accepted objects into the store as one undo step.
+
+    Parameters
+    ----------
+    store : ObjectStore
+    made : mapping of str to SlideObject
+        By the name of the prompted object.
+    refines : (str, str), optional
+        The prompted object that takes the place of an accepted one, and that one's id. What the
+        user said of that one stays: id, class (unless ``class_name`` gives another), name, kind.
+        Its measurements go, for they were taken of the old outline.
+    class_name : str, optional
+
+    Returns
+    -------
+    list of str
+        Ids, in the order of ``made``.
+    """
+    objects = list(made.values())
+    label = "Accept" if len(objects) == 1 else f"Accept {len(objects)}"
+    name, target = refines or ("", "")
+    if name not in made or target not in store:
+        return store.add(objects, label=label)
+    old = store.get(target)
+    again = replace(
+        made[name],
+        id=old.id,
+        class_name=class_name or old.class_name,
+        created=old.created,
+        object_type=old.object_type,
+        name=old.name,
+        metadata=old.metadata,
+        extra=old.extra,
+    )
+    objects = [again if key == name else one for key, one in made.items()]
+    if len(objects) == 1:
+        store.update(objects, label="Refine")
+        return [target]
+    return store.replace([target], objects, label=label)

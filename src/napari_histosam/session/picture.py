@@ -49,16 +49,26 @@ def draw_picture(
     Returns
     -------
     Path
+        As given.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
     """
     from PIL import Image, ImageDraw, ImageFont
 
+    from napari_histosam.exchange.files import new_file
+
     shapes = [o.geometry for o in objects] + [p.geometry for p in prompts]
+    if not shapes:
+        shapes = [shapely.box(0, 0, slide.width, slide.height)]
     left, top, right, bottom = shapely.total_bounds(np.array(shapes, dtype=object))
     left, top = max(0.0, left - margin), max(0.0, top - margin)
     right = min(float(slide.width), right + margin)
     bottom = min(float(slide.height), bottom + margin)
     scale = max(right - left, bottom - top) / max_px
-    size = (round((right - left) / scale), round((bottom - top) / scale))
+    size = (max(1, round((right - left) / scale)), max(1, round((bottom - top) / scale)))
     window = Window((left + right) / 2, (top + bottom) / 2, (scale, scale), size)
     image = Image.fromarray(slide.read(window)).convert("RGBA")
     faint = Image.new("RGBA", image.size, (0, 0, 0, 0))
@@ -90,7 +100,8 @@ def draw_picture(
         y = 10 + 26 * line
         draw.rectangle([10, y, 26, y + 16], fill=colours.get(name, PLAIN), outline="white")
         draw.text((34, y - 3), name, fill="black", font=font, stroke_width=3, stroke_fill="white")
-    image.save(path)
+    with new_file(path) as temporary:
+        image.save(temporary, format="PNG")
     return path
 
 

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import shapely
 from psygnal import Signal
 
-from napari_histosam.errors import HistosamError, InputError
-from napari_histosam.jobs import Priority, SerialWorker
+from napari_histosam.errors import InputError
 from napari_histosam.models import EmbeddingCache, ModelRegistry
 from napari_histosam.records import Prompt
-from napari_histosam.session.answer import Answerer, Preview, Request, choose
+from napari_histosam.session.asking import Asking, Ears
+from napari_histosam.session.fitting import fitted
 from napari_histosam.session.objects import ObjectDesk
-from napari_histosam.session.outcome import to_object
-from napari_histosam.session.prompts import PromptSet
-from napari_histosam.session.windows import neighbours
+from napari_histosam.session.outcome import keep, to_objects
+from napari_histosam.session.prompt_set import PromptSet
+from napari_histosam.session.working import Workbench
 from napari_histosam.store import ObjectStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
 
+    from napari_histosam.exchange import ExportReport
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.records import Role
-    from napari_histosam.session.answer import ObjectPreview
     from napari_histosam.session.editing import Edit
+    from napari_histosam.session.previews import ObjectPreview, Preview
+    from napari_histosam.session.prompt_set import Moment
     from napari_histosam.slide import Slide
 
 DEFAULT_MODEL = "classical"
-# Encoding ahead must not make a click wait behind it: only models quicker than this do it.
-PREFETCH_BELOW_MS = 400.0
 
 
 class Session:
@@ -57,8 +59,25 @@ class Session:
     Notes
     -----
     Signals: ``preview_changed(Preview or None)``, ``prompts_changed()``, ``busy_changed(str)``
-    (what is going on; empty when idle), ``model_changed(ModelCard)``, ``failed(str)`` and ``said(str)``
-    (sentences for the user), ``class_changed(str or None)``. All coordinates are level-0 px, corner based.
+    (what is going on; empty when idle), ``model_changed(ModelCard)``, ``failed(str)`` and
+    ``said(str)`` (sentences for the user), ``class_changed(str or None)``. All coordinates are
+    level-0 px, corner based.
+
+    What the user asks for and cannot be done raises an `InputError` at once. What goes wrong in a
+    model comes through ``failed``; without a dispatcher it is raised as well.
+
+    Examples
+    --------
+    >>> from napari_histosam import Session, open_slide
+    >>> with open_slide("CMU-1-Small-Region.svs") as slide, Session(slide) as session:
+    ...     session.add_point(1134, 2027)
+    ...     first = session.accept("Nucleus")
+    ...     session.add_box(1124, 1989, 1136, 2004)
+    ...     session.add_point(1130, 1997)
+    ...     second = session.accept("Nucleus")
+    ...     report = session.export("nuclei.geojson")
+    >>> report.n
+    2
     """
 
     preview_changed = Signal(object)
@@ -81,29 +100,52 @@ class Session:
         dispatcher: Dispatcher | None = None,
     ) -> None:
         self.slide = slide
+        self.registry = registry if registry is not None else ModelRegistry()
+        card = self.registry.get(model)
         self._owns_store = store is None
         if store is None:
             store = ObjectStore.open(
                 None, slide_identity=slide.identity, slide_name=slide.name, author=author
             )
         self.store = store
-        self.registry = registry if registry is not None else ModelRegistry()
         self.cache = cache if cache is not None else EmbeddingCache(None)
         self.author = author
         self.prompts = PromptSet()
         self.objects = ObjectDesk(self.store)
-        self.preview: Preview | None = None
-        self.view_scale: float | None = None
         self.current_class: str | None = None
-        self._generation = 0
+        self._undone_edits = 0  # store steps taken back after prompts were
         self._started: float | None = None
-        self._refines: str | None = None
-        self._closed = False
-        self._dispatcher = dispatcher
-        self._worker = SerialWorker("histosam-model") if dispatcher else None
-        self._answerer: Answerer | None = None
-        self.card: ModelCard = self.registry.get(model)
-        self.set_model(model)
+        self._bench = Workbench(dispatcher, self.busy_changed.emit)
+        self._asking = Asking(
+            slide,
+            self.prompts,
+            self.registry,
+            self.cache,
+            card,
+            self._bench,
+            Ears(
+                preview=self.preview_changed.emit,
+                model=self.model_changed.emit,
+                failed=self.failed.emit,
+                said=self.said.emit,
+            ),
+        )
+        try:
+            self.set_model(model)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     # -- the model ---------------------------------------------------------------------------
 
@@ -113,74 +155,77 @@ class Session:
         Raises
         ------
         InputError
-            If there is no such model (at once) or, without a dispatcher, if it cannot be loaded.
-            With a dispatcher the second comes through ``failed`` and the old model stays.
+            At once, if there is no such model or it does not take the prompts in hand. If it
+            cannot be loaded, that comes through ``failed``; the old model stays.
         """
-        card = self.registry.get(name)
+        self._asking.load(name)
 
-        told: list[str] = []
-
-        def load() -> Answerer:
-            model = self.registry.load(name, say=told.append)
-            return Answerer(self.slide, model, self.cache)
-
-        def loaded(answerer: Answerer) -> None:
-            for sentence in told:
-                self.said.emit(sentence)
-            self._answerer = answerer
-            self.card = card
-            self.model_changed.emit(card)
-            if len(self.prompts):
-                self._ask(fresh=True)
-
-        self._run(load, loaded, f"Loading {name}…", Priority.NORMAL, "model")
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model at work; while the first one loads, of that one."""
+        return self._asking.card
 
     @property
     def device(self) -> str:
         """Where the model runs: ``"cpu"``, ``"cuda"``, ``"mps"``; empty while it loads."""
-        return self._answerer.model.device if self._answerer else ""
+        return self._asking.device
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model is there and every prompt given has been answered."""
+        return self._asking.settled
+
+    @property
+    def view_scale(self) -> float | None:
+        """Level-0 px per screen px, for models that follow the zoom; None where there is none."""
+        return self._asking.view_scale
+
+    @view_scale.setter
+    def view_scale(self, scale: float | None) -> None:
+        self._asking.view_scale = scale
 
     # -- prompts -----------------------------------------------------------------------------
 
     def add_point(self, x: float, y: float, *, positive: bool = True) -> None:
-        """Click at a level-0 point."""
+        """Click at a level-0 point; an `InputError` if the model cannot use it or it lies outside.
+
+        That holds for boxes and scribbles, too; of theirs, what lies on the slide counts.
+        """
         self._add(shapely.Point(x, y), "positive" if positive else "negative")
 
     def add_box(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        """Drag a box; its corners in any order."""
-        box = shapely.box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
-        if box.area == 0:
-            raise InputError("The box has no area; drag from one corner to the opposite one.")
-        self._add(box, "box")
+        """Drag a box, its corners in any order."""
+        self._add(shapely.box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), "box")
 
     def add_scribble(self, path: Iterable[tuple[float, float]], *, positive: bool = True) -> None:
         """Draw a line over (or, negative, outside of) the object."""
         points = list(path)
-        role: Role = "positive" if positive else "negative"
-        if len(points) < 2:
-            x, y = points[0]
-            self.add_point(x, y, positive=positive)
-        else:
-            self._add(shapely.LineString(points), role)
+        if not points:
+            raise InputError("The scribble is empty; draw over the object.")
+        line = shapely.LineString(points) if len(points) > 1 else shapely.Point(points[0])
+        self._add(line, "positive" if positive else "negative")
+
+    def add_prompts(self, prompts: Iterable[Prompt]) -> None:
+        """Add many prompts, of one object or several, answered in one go; one undo step.
+
+        Raises
+        ------
+        InputError
+            If one of them cannot be used; then none is added.
+        """
+        self._give(list(prompts))
 
     def refine(self, object_id: str) -> None:
         """Give an accepted object to the model as a mask prompt; accepting then replaces it."""
         target = self.store.get(object_id)
         if target.locked:
-            raise InputError("Select an object that is not locked, then refine it.")
-        if "mask" not in self.card.prompts:
-            raise InputError(
-                f"{self.card.name} takes no mask as a prompt; choose another model, or click."
-            )
+            raise InputError("This object is locked; unlock it, then refine it.")
+        if target.geometry.geom_type not in ("Polygon", "MultiPolygon"):
+            raise InputError("Only objects with an area can be refined; select another one.")
+        prompt = Prompt(target.geometry, "mask")
+        fitted([prompt], self._size, self.card)  # refused before the prompts in hand go
         self.reject()
-        self._refines = object_id
-        self._add(target.geometry, "mask")
-
-    def add_prompts(self, prompts: Iterable[Prompt]) -> None:
-        """Add many prompts, of one object or several, and answer them in one go."""
-        for prompt in prompts:
-            self._note(prompt)
-        self._ask()
+        self._give([prompt], refines=object_id)
 
     def next_object(self) -> None:
         """Send further prompts to another object, answered together with the present ones."""
@@ -190,13 +235,18 @@ class Session:
     def next_candidate(self) -> None:
         """Show the next of the model's masks for the current object, round and round."""
         found = self.active
-        if found is None or len(found[1].candidates.scores) < 2:
+        if found is None or len(found[1].candidates) < 2:
             return
         name, shown = found
-        index = (shown.chosen + 1) % len(shown.candidates.scores)
-        self._show({name: choose(shown, index)})
+        index = (shown.chosen + 1) % len(shown.candidates)
+        self._asking.change(name, shown.choose(index, self._size))
 
     # -- preview -----------------------------------------------------------------------------
+
+    @property
+    def preview(self) -> Preview | None:
+        """What is shown; perhaps still the answer to the prompts before the last."""
+        return self._asking.preview
 
     @property
     def active(self) -> tuple[str, ObjectPreview] | None:
@@ -209,15 +259,25 @@ class Session:
         return name, self.preview.objects[name]
 
     def edit(self, edit: Edit, label: str) -> None:
-        """Correct the preview in hand or, without one, the selected objects."""
-        found = self.active
-        if found is None:
+        """Correct the preview in hand or, without one, the selected objects.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to correct, or the model has yet to answer.
+        """
+        if not self.prompts.answerable():
             self.objects.edit(edit, label)
             return
-        name, shown = found
-        if shown.geometry is None:
+        self._asking.check_answered()
+        found = self.active
+        if found is None or found[1].geometry is None:
             raise InputError("The mask is empty; click inside the object first.")
-        self._show({name: replace(shown, geometry=edit(shown.geometry), edited=True)})
+        name, shown = found
+        corrected = shown.corrected(edit(found[1].geometry))
+        self.prompts.note_correction(self.preview)
+        self._undone_edits = 0
+        self._asking.change(name, corrected)
 
     def accept(self, class_name: str | None = None) -> list[str]:
         """Keep the previewed objects, on disk when this returns; return their ids.
@@ -226,35 +286,24 @@ class Session:
         ----------
         class_name : str, optional
             Class for prompts that name none; else the current class.
+
+        Raises
+        ------
+        InputError
+            If there is no mask, the model has yet to answer, or the store is read-only.
         """
-        if self.preview is None:
-            return []
-        seconds = time.monotonic() - self._started if self._started else None
-        model = self._answerer.model if self._answerer else None
-        found = [
-            to_object(
-                shown,
-                model,
-                class_name=class_name or self.current_class,
-                author=self.author,
-                seconds=seconds,
-            )
-            for shown in self.preview.objects.values()
-        ]
-        made = [o for o in found if o is not None]
+        self._asking.check_answered()
+        seconds = None if self._started is None else time.monotonic() - self._started
+        shown = self.preview.objects if self.preview is not None else {}
+        chosen = class_name or self.current_class
+        made = to_objects(shown, class_name=chosen, author=self.author, seconds=seconds)
         if not made:
-            raise InputError("There is no mask to accept; click inside the object or drag a box.")
-        if self._refines is not None and self._refines in self.store:
-            old = self.store.get(self._refines)
-            kept = replace(made[0], id=old.id, class_name=old.class_name, created=old.created,
-                           object_type=old.object_type, name=old.name, metadata=old.metadata,
-                           extra=old.extra)
-            self.store.update([kept], label="Refine")
-            ids = [kept.id]
-        else:
-            label = "Accept" if len(made) == 1 else f"Accept {len(made)}"
-            ids = self.store.add(made, label=label)
+            raise InputError("The mask is empty; click inside the object or drag a box round it.")
+        ids = keep(self.store, made, self.prompts.refines, class_name)
+        empty = len(shown) - len(made)
         self._drop()
+        if empty:
+            self.said.emit(f"{empty} of {len(shown)} masks were empty and have been left out.")
         return ids
 
     def reject(self) -> None:
@@ -266,157 +315,84 @@ class Session:
 
     def undo(self) -> str | None:
         """Take back the last prompt or, with none in hand, the last edit; say which."""
-        if len(self.prompts):
-            self.prompts.undo()
-            if not len(self.prompts):
-                self._refines = None
-            self.prompts_changed.emit()
-            self._ask(fresh=True)
-            return "prompt"
+        count = len(self.prompts)
+        moment = self.prompts.undo(self.preview)
+        if moment is not None:
+            return self._return_to(moment, count)
         change = self.store.undo()
-        return change.label if change else None
+        if change is None:
+            return None
+        self._undone_edits += int(self.prompts.can_redo)
+        return change.label
 
     def redo(self) -> str | None:
-        """Give again what was taken back last; say what."""
-        if self.prompts.can_redo and self.prompts.redo():
-            self.prompts_changed.emit()
-            self._ask(fresh=True)
-            return "prompt"
-        change = self.store.redo()
-        return change.label if change else None
+        """Do again what was taken back last; say what."""
+        change = self.store.redo() if self._undone_edits or not self.prompts.can_redo else None
+        if change is not None:
+            self._undone_edits = max(0, self._undone_edits - 1)
+            return change.label
+        self._undone_edits = 0
+        count = len(self.prompts)
+        moment = self.prompts.redo(self.preview)
+        return None if moment is None else self._return_to(moment, count)
 
     def set_class(self, class_name: str | None) -> None:
         """Choose the class for what is accepted next; selected objects get it at once."""
         self.current_class = class_name
+        self.class_changed.emit(class_name)
         if self.preview is None and self.objects.selection:
             self.objects.set_class(class_name)
-        self.class_changed.emit(class_name)
 
-    @property
-    def settled(self) -> bool:
-        """Whether the model is there and every prompt given has been answered."""
-        if self._answerer is None:
-            return False
-        asked = any(p.role != "negative" for p in self.prompts.all())
-        if not asked:
-            return True
-        return self.preview is not None and self.preview.generation == self._generation
+    # -- the end -----------------------------------------------------------------------------
+
+    def export(self, path: Path | str) -> ExportReport:
+        """Write all accepted objects in the format of the path's suffix, whole or not at all."""
+        from pathlib import Path
+
+        from napari_histosam.exchange import write
+        from napari_histosam.session.handover import context_of
+
+        context = context_of(self.slide, self.store.classes())
+        return write(self.store.iterate(), Path(path), slide_info=context)
 
     def close(self) -> None:
         """Stop the worker and close what the session opened itself; the slide stays open."""
-        self._closed = True
-        self._generation += 1
-        if self._worker:
-            self._worker.close()
+        self._bench.close()
         if self._owns_store:
             self.store.close()
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _add(self, geometry: shapely.Geometry, role: Role) -> None:
-        self._note(Prompt(geometry, role, self.prompts.current))
-        self._ask()
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.slide.width, self.slide.height
 
-    def _note(self, prompt: Prompt) -> None:
-        kinds = {"positive": "point", "negative": "negative", "box": "box", "mask": "mask"}
-        kind = "scribble" if prompt.geometry.geom_type == "LineString" else kinds[prompt.role]
-        if kind not in self.card.prompts:
-            raise InputError(
-                f"{self.card.name} takes no {kind} as a prompt; it takes "
-                f"{', '.join(self.card.prompts)}."
-            )
+    def _add(self, geometry: shapely.Geometry, role: Role) -> None:
+        self._give([Prompt(geometry, role, self.prompts.current)])
+
+    def _give(self, prompts: list[Prompt], refines: str | None = None) -> None:
+        if self._bench.closed:
+            raise InputError("This slide is closed; open it again to go on.")
+        given = fitted(prompts, self._size, self.card, named=len(prompts) > 1)
+        if not given:
+            return
         if self._started is None:
             self._started = time.monotonic()
+        self._undone_edits = 0
         self.objects.select([])
-        self.prompts.add(prompt)
+        link = (given[0].object, refines) if refines else None
+        self.prompts.add(given, self.preview, refines=link)
         self.prompts_changed.emit()
+        self._asking.ask()
 
-    def _ask(self, *, fresh: bool = False) -> None:
-        """Have the present prompts answered; ``fresh`` forgets earlier windows and logits."""
-        self._generation += 1
-        generation = self._generation
-        groups = {
-            name: prompts
-            for name, prompts in self.prompts.by_object().items()
-            if any(p.role != "negative" for p in prompts)
-        }
-        if not groups:
-            self.preview = None
-            self.preview_changed.emit(None)
-            return
-        if self._answerer is None:
-            return  # the model is on its way and will answer when it is there
-        answerer = self._answerer
-        previous = dict(self.preview.objects) if self.preview and not fresh else {}
-        request = Request(generation, groups, self.view_scale, previous)
-
-        def work() -> Preview | None:
-            return answerer.answer(request, stale=lambda: generation != self._generation)
-
-        def answered(preview: Preview | None) -> None:
-            if preview is not None and preview.generation == self._generation:
-                self.preview = preview
-                self.preview_changed.emit(preview)
-                self._encode_ahead(answerer, preview)
-
-        self._run(work, answered, "Thinking…", Priority.URGENT, "prompt")
-
-    def _run(
-        self,
-        work: Callable[[], object],
-        done: Callable[..., None],
-        text: str,
-        priority: Priority,
-        key: str,
-    ) -> None:
-        """Do ``work`` here or on the worker, then ``done(result)`` on the owner's thread."""
-        if self._worker is None or self._dispatcher is None:
-            done(work())
-            return
-        dispatcher = self._dispatcher
-        self.busy_changed.emit(text)
-
-        def finish(future: object) -> None:
-            dispatcher.call(lambda: deliver(future))
-
-        def deliver(future: object) -> None:
-            if self._closed or future.cancelled():  # type: ignore[attr-defined]
-                return
-            error = future.exception()  # type: ignore[attr-defined]
-            if self._worker and self._worker.idle:
-                self.busy_changed.emit("")
-            if error is None:
-                done(future.result())  # type: ignore[attr-defined]
-            elif isinstance(error, HistosamError):
-                self.failed.emit(str(error))
-            else:
-                self.failed.emit(f"{text.rstrip('…')} failed: {error or type(error).__name__}.")
-
-        self._worker.submit(work, priority=priority, replaces=key).add_done_callback(finish)
-
-    def _encode_ahead(self, answerer: Answerer, preview: Preview) -> None:
-        """Encode the neighbours while the user thinks, if that is quick enough."""
-        cost = answerer.last_encode_ms
-        if self._worker is None or cost is None or cost > PREFETCH_BELOW_MS:
-            return
-        for shown in preview.objects.values():
-            for index, window in enumerate(neighbours(self.slide, shown.window)):
-                self._worker.submit(
-                    lambda window=window: answerer.embedding(window),
-                    priority=Priority.IDLE,
-                    replaces=f"ahead-{index}",
-                )
-
-    def _show(self, changed: dict[str, ObjectPreview]) -> None:
-        if self.preview is not None:
-            self.preview = replace(self.preview, objects={**self.preview.objects, **changed})
-            self.preview_changed.emit(self.preview)
+    def _return_to(self, moment: Moment, count: int) -> str:
+        self.prompts_changed.emit()
+        self._asking.bring_back(moment.shown)
+        return "correction" if len(moment.prompts) == count else "prompt"
 
     def _drop(self) -> None:
-        self._generation += 1
+        self._undone_edits = 0
         self._started = None
-        self._refines = None
         self.prompts.clear()
-        self.preview = None
         self.prompts_changed.emit()
-        self.preview_changed.emit(None)
+        self._asking.drop()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.slide import Slide
 
-Bounds = tuple[float, float, float, float]
+    Bounds = tuple[float, float, float, float]
 
 # Share of the window that the prompts, and later the object, may span.
 FILL = 0.8
@@ -20,13 +20,13 @@ FILL = 0.8
 TOUCH = 2
 # What a model without an own mpp gets from a script, where there is no zoom: 0.5 µm/px (20x).
 DEFAULT_MPP = 0.5
+# Enlarging shows the model nothing new beyond this many level-0 px per window px.
+FINEST = 0.5
 # A single object never needs more than this many level-0 px per window px.
 COARSEST = 256.0
 
 
-def base_scale(
-    slide: Slide, card: ModelCard, view_scale: float | None
-) -> tuple[float, float]:
+def base_scale(slide: Slide, card: ModelCard, view_scale: float | None) -> tuple[float, float]:
     """Return level-0 px per window px along x and y before any prompt is looked at.
 
     Parameters
@@ -43,11 +43,10 @@ def base_scale(
         return card.mpp / slide.mpp[0], card.mpp / slide.mpp[1]
     # µm per px may differ along x and y; the model shall still see round nuclei as round.
     aspect = slide.mpp[1] / slide.mpp[0] if slide.mpp else 1.0
-    if view_scale is not None:
-        step = 2.0 ** round(math.log2(max(view_scale, 1e-6)))
-        scale = min(max(step, 0.5), COARSEST)
+    if view_scale is not None and math.isfinite(view_scale) and view_scale > 0:
+        scale = min(max(2.0 ** round(math.log2(view_scale)), FINEST), COARSEST)
     elif slide.mpp is not None:
-        scale = max(DEFAULT_MPP / slide.mpp[0], 0.5)
+        scale = max(DEFAULT_MPP / slide.mpp[0], FINEST)
     else:
         scale = 1.0
     return scale, scale / aspect
@@ -72,21 +71,21 @@ def first_window(
     view_scale : float, optional
         See `base_scale`.
     previous : Window, optional
-        The window of the last answer; it is kept while the prompts lie well inside, so that one
+        The window of the last answer; it is kept while the prompts lie inside, so that one
         encoding serves all corrections.
 
     Returns
     -------
     Window
         On a half-overlapping grid: its centre is a multiple of half its side, so that nearby
-        prompts share one encoding.
+        prompts share one encoding. Prompts that span more than `FILL` of it get a window that is
+        coarser by a power of two.
     """
     left, top, right, bottom = prompts
-    if previous is not None and previous.contains(
-        [[left, top], [right, bottom]], margin=TOUCH
-    ):
-        return previous
     size = (card.window_px, card.window_px)
+    corners = [[left, top], [right, bottom]]
+    if previous is not None and previous.size == size and previous.contains(corners, TOUCH):
+        return previous
     sx, sy = base_scale(slide, card, view_scale)
     need = max((right - left) / (size[0] * sx), (bottom - top) / (size[1] * sy)) / FILL
     if need > 1:
@@ -101,6 +100,7 @@ def snapped(window: Window, must_hold: Bounds) -> Window:
     Finer grids (a quarter, an eighth of the side) are tried before the exact centre is kept.
     """
     left, top, right, bottom = must_hold
+    margin = min(window.size) * (1 - FILL) / 2
     for part in (2, 4, 8):
         step_x = window.size[0] * window.scale[0] / part
         step_y = window.size[1] * window.scale[1] / part
@@ -109,15 +109,13 @@ def snapped(window: Window, must_hold: Bounds) -> Window:
             cx=round(window.cx / step_x) * step_x,
             cy=round(window.cy / step_y) * step_y,
         )
-        if moved.contains([[left, top], [right, bottom]], margin=window.size[0] * (1 - FILL) / 2):
+        if moved.contains([[left, top], [right, bottom]], margin):
             return moved
     return window
 
 
-def next_window(
-    slide: Slide, window: Window, mask_bounds: Bounds, *, recentred: bool
-) -> Window | None:
-    """Return the window to try again with when a mask is cut by its window, else None.
+def is_cut(slide: Slide, window: Window, mask_bounds: Bounds) -> bool:
+    """Tell whether a window's edge cuts a mask; the slide's own edge does not count.
 
     Parameters
     ----------
@@ -126,41 +124,66 @@ def next_window(
         What was seen.
     mask_bounds : tuple of float
         The mask's left, top, right, bottom in level-0 px.
+    """
+    left, top, right, bottom = mask_bounds
+    wl, wt, wr, wb = window.bounds
+    mx, my = TOUCH * window.scale[0], TOUCH * window.scale[1]
+    return (
+        (left <= wl + mx and wl > 0)
+        or (top <= wt + my and wt > 0)
+        or (right >= wr - mx and wr < slide.width)
+        or (bottom >= wb - my and wb < slide.height)
+    )
+
+
+def next_window(
+    window: Window, mask_bounds: Bounds, prompts: Bounds, *, recentred: bool
+) -> Window | None:
+    """Return the window to try again with when a mask is cut by its window.
+
+    Parameters
+    ----------
+    window : Window
+        What was seen.
+    mask_bounds, prompts : tuple of float
+        Left, top, right, bottom of the mask and of the prompts in level-0 px; both lie inside.
     recentred : bool
         Whether the window was already moved for this object.
 
     Returns
     -------
     Window or None
-        None if the mask lies inside, or is cut by the slide's own edge only, or the window
-        already covers the slide. Otherwise the window moved to the mask's centre, or, if that
-        was done before or the mask fills the window, a window twice as coarse.
+        The window moved so that the mask's centre comes to its own, or, if that was done before
+        or the mask fills the window, a window twice as coarse; None if it cannot get coarser.
     """
-    left, top, right, bottom = mask_bounds
-    wl, wt, wr, wb = window.bounds
-    mx, my = TOUCH * window.scale[0], TOUCH * window.scale[1]
-    cut = (
-        (left <= wl + mx and wl > 0)
-        or (top <= wt + my and wt > 0)
-        or (right >= wr - mx and wr < slide.width)
-        or (bottom >= wb - my and wb < slide.height)
+    hold = (
+        min(mask_bounds[0], prompts[0]),
+        min(mask_bounds[1], prompts[1]),
+        max(mask_bounds[2], prompts[2]),
+        max(mask_bounds[3], prompts[3]),
     )
-    if not cut:
-        return None
-    cx, cy = (left + right) / 2, (top + bottom) / 2
-    fits = (right - left) <= FILL * (wr - wl) and (bottom - top) <= FILL * (wb - wt)
+    wl, wt, wr, wb = window.bounds
+    moved = replace(window, cx=(hold[0] + hold[2]) / 2, cy=(hold[1] + hold[3]) / 2)
+    fits = hold[2] - hold[0] <= FILL * (wr - wl) and hold[3] - hold[1] <= FILL * (wb - wt)
     if fits and not recentred:
-        return snapped(replace(window, cx=cx, cy=cy), mask_bounds)
-    if window.scale[0] * 2 > COARSEST:
+        return snapped(moved, hold)
+    if max(window.scale) * 2 > COARSEST:
         return None
     coarser = (window.scale[0] * 2, window.scale[1] * 2)
-    return replace(window, cx=cx, cy=cy, scale=coarser)
+    return snapped(replace(moved, scale=coarser), hold)
 
 
 def neighbours(slide: Slide, window: Window) -> list[Window]:
-    """Return the four windows beside one on the half-overlapping grid, inside the slide only."""
+    """Return those of the four windows beside one on the half-overlapping grid that clicks can get.
+
+    These are the ones whose cell of the grid lies on the slide, if only in part.
+    """
     dx = window.size[0] * window.scale[0] / 2
     dy = window.size[1] * window.scale[1] / 2
     around = [(dx, 0.0), (-dx, 0.0), (0.0, dy), (0.0, -dy)]
     moved = [replace(window, cx=window.cx + x, cy=window.cy + y) for x, y in around]
-    return [w for w in moved if 0 <= w.cx <= slide.width and 0 <= w.cy <= slide.height]
+    return [
+        w
+        for w in moved
+        if -dx / 2 < w.cx < slide.width + dx / 2 and -dy / 2 < w.cy < slide.height + dy / 2
+    ]

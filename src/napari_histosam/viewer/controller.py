@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from psygnal import Signal
 
-from napari_histosam.session import editing
+from napari_histosam.errors import InputError
 from napari_histosam.store import ObjectRaster
 from napari_histosam.viewer import tools
-from napari_histosam.viewer.attempt import attempt
+from napari_histosam.viewer.attempt import told
+from napari_histosam.viewer.commands import Commands
+from napari_histosam.viewer.frame import SlideFrame
 from napari_histosam.viewer.keys import KeyBindings
 from napari_histosam.viewer.overlays import ObjectOverlay, PreviewOverlay, PromptOverlay
 from napari_histosam.viewer.tools import Tool
+from napari_histosam.viewer.viewport import Viewport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Layer
     from numpy.typing import NDArray
 
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.session import Session
-    from napari_histosam.session.editing import Edit
-    from napari_histosam.viewer.frame import SlideFrame
 
 # Marks and the preview are drawn anew when the zoom has changed by this factor.
 REDRAW = 1.4
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
-class Controller:
+class Controller(Commands):
     """One session in one viewer.
 
     Parameters
@@ -64,16 +65,16 @@ class Controller:
         self.viewer = viewer
         self.session = session
         self.layer = layer
-        self.frame = frame
+        self.viewport = Viewport(viewer, frame)
         self.tool = Tool.CLICK
         self.panning = False
-        self.frozen = False
         self.brush_px = 12.0
+        self._dispatcher = dispatcher
         self._closed = False
+        self._moving = False
         # The objects are drawn on the slide's own grid of levels, so that the two stay in step.
         grid = session.slide.pyramid()
-        scales = [(session.slide.width / w, session.slide.height / h) for h, w in grid.shapes]
-        raster = ObjectRaster(session.store, list(grid.shapes), scales, tile=grid.tile)
+        raster = ObjectRaster(session.store, grid.shapes, grid.scales, tile=grid.tile)
         self.objects = ObjectOverlay(viewer, frame, raster, dispatcher)
         self.preview = PreviewOverlay(viewer, frame)
         self.prompts = PromptOverlay(viewer, frame)
@@ -91,116 +92,49 @@ class Controller:
         viewer.scene.camera.events.mouse_pan.connect(self._keep_pan)
         viewer.scene.camera.events.zoom.connect(self._on_zoom)
         viewer.layers.selection.events.active.connect(self._on_active)
+        viewer.layers.events.removed.connect(self._on_removed)
+        for name in PLACE:
+            getattr(layer.events, name).connect(self._on_moved)
         self.keys = KeyBindings(self)
         viewer.layers.selection.active = layer
         self.set_tool(Tool.CLICK)
         self._on_zoom()
 
-    # -- what the user does ------------------------------------------------------------------
-
     def set_tool(self, tool: Tool) -> None:
         """Choose what the left button does."""
         self.tool = tool
-        self._keep_pan()
         if self.layer in self.viewer.layers:
             self.viewer.layers.selection.active = self.layer
+        self._keep_pan()
         self.tool_changed.emit(tool)
 
-    def accept(self) -> None:
-        """Keep what is previewed."""
-        self._try(self.session.accept)
-
-    def reject(self) -> None:
-        """Forget prompts and preview or, without any, the selection."""
-        if len(self.session.prompts) or self.session.preview is not None:
-            self.session.reject()
-        else:
-            self.session.objects.select([])
-
-    def next_candidate(self) -> None:
-        """Show the model's next mask."""
-        self.session.next_candidate()
-
-    def next_object(self) -> None:
-        """Prompt a further object before accepting."""
-        self.session.next_object()
-        self.say("The next clicks are for another object; accept keeps all of them.")
-
-    def undo(self) -> None:
-        """Take the last prompt or edit back."""
-        done: list[str | None] = []
-        self._try(lambda: done.append(self.session.undo()))
-        if done:
-            self.say(f"Undone: {done[0]}." if done[0] else "Nothing to undo.")
-
-    def redo(self) -> None:
-        """Do again what was taken back."""
-        done: list[str | None] = []
-        self._try(lambda: done.append(self.session.redo()))
-        if done:
-            self.say(f"Redone: {done[0]}." if done[0] else "Nothing to redo.")
-
-    def delete(self) -> None:
-        """Delete the selected objects."""
-        self._try(self.session.objects.delete)
-
-    def choose_class(self, index: int) -> None:
-        """Choose the class at a place in the list (0 the first)."""
-        classes = self.session.store.classes()
-        if index < len(classes):
-            self._try(lambda: self.session.set_class(classes[index].name))
-
-    def edit(self, edit: Edit, label: str) -> None:
-        """Correct the preview or the selected objects."""
-        self._try(lambda: self.session.edit(edit, label))
-
-    def fill_holes(self) -> None:
-        """Close the holes of the preview or of the selected objects."""
-        self.edit(editing.fill_holes(), "Fill holes")
-
-    def smooth(self) -> None:
-        """Round off details of about three screen px."""
-        self.edit(editing.smooth(3 * self.unit), "Smooth")
-
-    def merge(self) -> None:
-        """Unite the selected objects."""
-        self._try(self.session.objects.merge)
-
-    def refine(self) -> None:
-        """Hand the selected object to the model as a mask prompt."""
-        chosen = self.session.objects.selection
-        if len(chosen) == 1:
-            self._try(lambda: self.session.refine(chosen[0]))
-        else:
-            self.say("Select one object, then refine it.")
-
+    @told
     def fly_to(self, object_id: str) -> None:
         """Move the view to an object and select it."""
-        if object_id not in self.session.store:
-            return
-        target = self.session.store.get(object_id)
-        self.session.objects.select([object_id])
-        left, top, right, bottom = target.geometry.bounds
-        self.look_at(left, top, right, bottom)
-
-    def look_at(self, left: float, top: float, right: float, bottom: float) -> None:
-        """Centre a level-0 box and zoom so that it takes about a third of the canvas."""
-        y, x = self.frame.to_world((left + right) / 2, (top + bottom) / 2)
-        camera = self.viewer.scene.camera
-        camera.center = (0.0, y, x)
-        sx, sy = self.frame.step
-        height, width = self.viewer.canvas.size
-        wanted = min(width / max((right - left) * sx, 1e-6), height / max((bottom - top) * sy, 1e-6))
-        # Never closer than four screen px per level-0 px: beyond it there is nothing to see.
-        camera.zoom = min(wanted / 3, 4 / min(sx, sy))
+        if object_id in self.session.store:
+            self.session.objects.select([object_id])
+            self.look_at(*self.session.store.get(object_id).geometry.bounds)
 
     # -- where things are --------------------------------------------------------------------
 
     @property
+    def frame(self) -> SlideFrame:
+        """Where the slide lies in napari's world."""
+        return self.viewport.frame
+
+    @property
     def unit(self) -> float:
         """Level-0 px per screen px."""
-        sx, sy = self.frame.step
-        return 1.0 / (self.viewer.scene.camera.zoom * math.sqrt(sx * sy))
+        return self.viewport.unit
+
+    @property
+    def view(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of what is on screen, level-0 px."""
+        return self.viewport.box
+
+    def look_at(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Centre a level-0 box and zoom so that it takes about a third of the canvas."""
+        self.viewport.look_at(left, top, right, bottom)
 
     @property
     def brush_radius(self) -> float:
@@ -218,14 +152,17 @@ class Controller:
         return x, y
 
     @property
-    def view(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of what is on screen, level-0 px."""
-        _, cy, cx = self.viewer.scene.camera.center
-        height, width = self.viewer.canvas.size
-        zoom = self.viewer.scene.camera.zoom
-        left, top = self.frame.to_level0((cy - height / zoom / 2, cx - width / zoom / 2))
-        right, bottom = self.frame.to_level0((cy + height / zoom / 2, cx + width / zoom / 2))
-        return left, top, right, bottom
+    def elsewhere(self) -> bool:
+        """Whether the user is busy with a layer of their own: paints labels, moves points."""
+        active = self.viewer.layers.selection.active
+        if active is None or active == self.layer or "histosam_overlay" in active.metadata:
+            return False
+        return str(active.mode) != "pan_zoom"
+
+    @property
+    def closed(self) -> bool:
+        """Whether this has let go of viewer and session."""
+        return self._closed
 
     def say(self, text: str) -> None:
         """Tell the user something."""
@@ -240,17 +177,15 @@ class Controller:
         self.prompts.show(self.session.prompts.all(), self.unit)
 
     def set_frame(self, frame: SlideFrame) -> None:
-        """Take over another µm scale for all layers."""
-        self.frame = frame
-        self.objects.frame = self.preview.frame = self.prompts.frame = frame
-        ours = [self.layer, *self.prompts.layers]
-        ours += [o.layer() for o in (self.objects, self.preview) if o.present]
-        for layer in ours:
+        """Put the slide's layer and all of ours elsewhere, or to another µm scale."""
+        self._moving = True
+        try:
+            self.layer.affine = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
             for name, value in frame.layer().items():
-                setattr(layer, name, value)
-        self._on_preview(self.session.preview)
-        self._on_prompts()
-        self._on_zoom()
+                setattr(self.layer, name, value)
+        finally:
+            self._moving = False
+        self._follow(frame)
 
     def close(self) -> None:
         """Let go of viewer and session; the slide's layer stays."""
@@ -264,6 +199,9 @@ class Controller:
         camera.events.mouse_pan.disconnect(self._keep_pan)
         camera.events.zoom.disconnect(self._on_zoom)
         self.viewer.layers.selection.events.active.disconnect(self._on_active)
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        for name in PLACE:
+            getattr(self.layer.events, name).disconnect(self._on_moved)
         camera.mouse_pan = True
         self.session.preview_changed.disconnect(self._on_preview)
         self.session.prompts_changed.disconnect(self._on_prompts)
@@ -290,7 +228,7 @@ class Controller:
     def _on_selection(self, ids: tuple[str, ...]) -> None:
         changed = set(ids) ^ set(self._selected)
         self._selected = ids
-        self.objects.raster.selected = set(ids)
+        self.objects.raster.selected = frozenset(ids)
         self.objects.redraw(self.objects.raster.bounds_of(changed))
 
     def _on_zoom(self, _event: Any = None) -> None:
@@ -301,15 +239,50 @@ class Controller:
             self._on_prompts()
 
     def _on_active(self, event: Any) -> None:
-        if event.value is not None and event.value.metadata.get("histosam_overlay"):
+        if event.value is not None and "histosam_overlay" in event.value.metadata:
             self.keys.bind(event.value)
+        self._keep_pan()
+
+    def _on_removed(self, event: Any) -> None:
+        self.keys.forget(event.value)
+        ours = any(o.owns(event.value) for o in (self.objects, self.preview, self.prompts))
+        if ours and self._dispatcher is not None:
+            # Not at once: the viewer may be in the middle of removing all of its layers.
+            self._dispatcher.call(lambda: self._bring_back(event.value))
+
+    def _bring_back(self, removed: Layer) -> None:
+        """Add what a user removed of ours again: without it, work would go on unseen."""
+        if self._closed or self.layer not in self.viewer.layers:
+            return
+        self.objects.layer()
+        self._on_preview(self.session.preview)
+        self._on_prompts()
+        self.say(f"The layer {removed.name} is part of HistoSAM and is back; its eye hides it.")
+
+    def _on_moved(self, _event: Any) -> None:
+        """Follow a user who moves or scales the slide's layer."""
+        if self._moving:
+            return
+        try:
+            frame = SlideFrame.of_layer(self.layer)
+        except InputError as error:
+            self.say(f"{error} Until then, tools work where the slide was.")
+        else:
+            self._follow(frame)
+
+    def _follow(self, frame: SlideFrame) -> None:
+        self.viewport.frame = frame
+        for overlay in (self.objects, self.preview, self.prompts):
+            overlay.set_frame(frame)
+        self._on_preview(self.session.preview)
+        self._on_prompts()
+        self._on_zoom()
 
     def _keep_pan(self, _event: Any = None) -> None:
         """Hold napari's own panning off while a tool of ours has the left button."""
+        if self.elsewhere:
+            return
         wanted = self.tool is Tool.PAN
         camera = self.viewer.scene.camera
         if camera.mouse_pan != wanted:
             camera.mouse_pan = wanted
-
-    def _try(self, do: Callable[[], object]) -> None:
-        attempt(do, self.say)

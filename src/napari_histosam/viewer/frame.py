@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pint
+
 from napari_histosam.errors import InputError
 from napari_histosam.geometry.frames import (
     corner_from_napari,
@@ -48,25 +51,42 @@ class SlideFrame:
 
     @classmethod
     def of_layer(cls, layer: Layer) -> SlideFrame:
-        """Return the frame of a layer, wherever it lies.
+        """Return the frame of a two-dimensional layer, wherever it lies.
 
         Raises
         ------
         InputError
-            If it is rotated or sheared: a window on it would not be upright.
+            If it is rotated, sheared or mirrored: a window on it would not be upright.
         """
-        if any(abs(float(a)) > 1e-9 for a in [*_flat(layer.rotate - _unit(layer)), *layer.shear]):
+        origin, right, down = (np.asarray(layer.data_to_world(p)) for p in ((0, 0), (0, 1), (1, 0)))
+        (tilt_x, sx), (sy, tilt_y) = right - origin, down - origin
+        if layer.units[-2] != layer.units[-1]:
+            raise InputError(f"The layer {layer.name} has two units; give it one for both axes.")
+        if max(abs(tilt_x), abs(tilt_y)) > 1e-9 * max(abs(sx), abs(sy)) or min(sx, sy) <= 0:
             raise InputError(
-                f"The layer {layer.name} is rotated or sheared; reset its transform first."
+                f"The layer {layer.name} is rotated, sheared or mirrored; reset its transform."
             )
-        sy, sx = (float(v) for v in layer.scale[-2:])
-        y, x = (float(v) for v in layer.translate[-2:])
-        return cls((sx, sy), str(layer.units[-1]), (x, y))
+        unit = str(layer.units[-1])
+        return cls((float(sx), float(sy)), unit, (float(origin[1]), float(origin[0])))
 
     def with_mpp(self, mpp: tuple[float, float]) -> SlideFrame:
         """Return this frame in µm, its origin kept at the same level-0 px."""
         x, y = (o / s * m for o, s, m in zip(self.origin, self.step, mpp, strict=True))
         return replace(self, step=mpp, unit="um", origin=(x, y))
+
+    def in_unit(self, unit: Any) -> float:
+        """Return how many of ``unit``, a pint unit, one of this frame's units is; 1 if unlike."""
+        own = pint.get_application_registry().Unit(self.unit)
+        return float((1.0 * own).to(unit).magnitude) if own.is_compatible_with(unit) else 1.0
+
+    @property
+    def um(self) -> tuple[float, float] | None:
+        """µm per level-0 px along x and y; None where the unit is no length."""
+        micrometre = pint.get_application_registry().Unit("um")
+        if not micrometre.is_compatible_with(self.unit):
+            return None
+        factor = self.in_unit(micrometre)
+        return self.step[0] * factor, self.step[1] * factor
 
     def to_level0(self, world_yx: Sequence[float]) -> tuple[float, float]:
         """Map a world position (…, y, x) to level-0 px x, y."""
@@ -96,13 +116,3 @@ class SlideFrame:
         scale, (y, x) = napari_layer_transform((left, top), window.scale, self.step)
         translate = (y + self.origin[1], x + self.origin[0])
         return {**self.layer(), "scale": scale, "translate": translate}
-
-
-def _unit(layer: Layer) -> Any:
-    import numpy as np
-
-    return np.eye(len(layer.scale))
-
-
-def _flat(values: Any) -> list[float]:
-    return [float(v) for v in values.ravel()]

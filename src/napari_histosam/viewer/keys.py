@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_histosam.viewer.tools import Tool
@@ -30,9 +31,9 @@ def actions(controller: Controller) -> dict[str, Callable[[], object]]:
         "Control-Shift-Z": controller.redo,
     }
     for key, tool in TOOL_KEYS.items():
-        table[key] = lambda tool=tool: controller.set_tool(tool)
+        table[key] = partial(controller.set_tool, tool)
     for key, index in CLASS_KEYS.items():
-        table[key] = lambda index=index: controller.choose_class(index)
+        table[key] = partial(controller.choose_class, index)
     return table
 
 
@@ -52,25 +53,32 @@ class KeyBindings:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._actions = actions(controller)
-        self._bound: list[Any] = []
-        self.bind(controller.viewer)
+        self._layers: list[Any] = []
+        self._bind(controller.viewer)
         controller.viewer.bind_key("Space", self._hold_to_pan, overwrite=True)
 
-    def bind(self, target: Any) -> None:
-        """Bind all keys on a viewer or a layer."""
-        if any(target is known for known in self._bound):
-            return
-        for key, do in self._actions.items():
-            target.bind_key(key, lambda _target, do=do: do() and None, overwrite=True)
-        self._bound.append(target)
+    def bind(self, layer: Any) -> None:
+        """Bind all keys on a layer of ours."""
+        if layer not in self._layers:
+            self._bind(layer)
+            self._layers.append(layer)
+
+    def forget(self, layer: Any) -> None:
+        """Let go of a layer that left the viewer."""
+        if layer in self._layers:
+            self._layers.remove(layer)
 
     def unbind(self) -> None:
         """Give all keys back."""
-        for target in self._bound:
+        for target in (self._controller.viewer, *self._layers):
             for key in self._actions:
                 target.bind_key(key, None)
         self._controller.viewer.bind_key("Space", None)
-        self._bound.clear()
+        self._layers.clear()
+
+    def _bind(self, target: Any) -> None:
+        for key, do in self._actions.items():
+            target.bind_key(key, lambda _target, do=do: do() and None, overwrite=True)
 
     def _hold_to_pan(self, _viewer: Any) -> Iterator[None]:
         self._controller.panning = True

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Points, Shapes
     from napari.utils.colormaps import DirectLabelColormap
 
-    from napari_histosam.slide import Slide
+    from napari_histosam.viewer.display import SlideDisplay
     from napari_histosam.viewer.frame import SlideFrame
     from napari_histosam.viewer.pyramid import OptimisticPyramid
 
@@ -22,16 +22,18 @@ NEGATIVE = "#ef4444"
 ACCENT = "#38bdf8"
 
 
-def slide_layer_kwargs(
-    slide: Slide, pyramid: OptimisticPyramid, frame: SlideFrame
-) -> dict[str, Any]:
+def slide_layer_kwargs(display: SlideDisplay, frame: SlideFrame) -> dict[str, Any]:
     """Return the keyword arguments of a slide's image layer (without the data)."""
     return {
-        "name": slide.name,
+        "name": display.slide.name,
         "rgb": True,
-        "multiscale": len(pyramid.levels) > 1,
+        "multiscale": len(display.pyramid.levels) > 1,
         "contrast_limits": (0, 255),
-        "metadata": {"histosam_slide": slide, "histosam_pyramid": pyramid},
+        "metadata": {
+            "histosam_slide": display.slide,
+            "histosam_pyramid": display.pyramid,
+            "histosam_display": display,
+        },
         **frame.layer(),
     }
 
@@ -104,5 +106,3 @@ def colormap(colours: Mapping[int, Any]) -> DirectLabelColormap:
     table: dict[int | None, Any] = {None: clear, 0: clear}
     table.update({k: np.asarray(v, np.float32) for k, v in colours.items()})
     return DirectLabelColormap(color_dict=table)
-
-

@@ -35,12 +35,17 @@ class Overlay:
     Parameters
     ----------
     viewer : ViewerModel
+    frame : SlideFrame
+        Where the slide lies in napari's world.
     add : callable
-        Makes the layer and adds it to the viewer.
+        Makes the layer in a frame and adds it to the viewer.
     """
 
-    def __init__(self, viewer: ViewerModel, add: Callable[[], Layer]) -> None:
+    def __init__(
+        self, viewer: ViewerModel, frame: SlideFrame, add: Callable[[SlideFrame], Layer]
+    ) -> None:
         self._viewer = viewer
+        self._frame = frame
         self._add = add
         self._layer: Any = None
 
@@ -53,10 +58,23 @@ class Overlay:
         """Return the layer, added anew if need be, without taking the user's selection."""
         if not self.present:
             active = self._viewer.layers.selection.active
-            self._layer = self._add()
+            self._layer = self._add(self._frame)
+            # These layers show; what napari's own tools would change in them is not the data.
+            self._layer.events.mode.connect(self._stay_passive)
             if active is not None and active in self._viewer.layers:
                 self._viewer.layers.selection.active = active
         return self._layer
+
+    def owns(self, layer: Layer) -> bool:
+        """Whether this is our layer, in the viewer or removed from it."""
+        return bool(self._layer == layer)  # napari hands out proxies: equal, not identical
+
+    def set_frame(self, frame: SlideFrame) -> None:
+        """Follow the slide to another place or scale."""
+        self._frame = frame
+        if self.present:
+            for name, value in frame.layer().items():
+                setattr(self._layer, name, value)
 
     def remove(self) -> None:
         """Take the layer out of the viewer."""
@@ -64,13 +82,16 @@ class Overlay:
             self._viewer.layers.remove(self._layer)
         self._layer = None
 
+    def _stay_passive(self, _event: Any) -> None:
+        if str(self._layer.mode) != "pan_zoom":
+            self._layer.mode = "pan_zoom"
+
 
 class PreviewOverlay(Overlay):
     """The masks not yet accepted: the active one blue, others yellow."""
 
     def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
-        super().__init__(viewer, lambda: make.add_preview(viewer, self.frame))
-        self.frame = frame
+        super().__init__(viewer, frame, lambda frame: make.add_preview(viewer, frame))
 
     def show(self, preview: Preview | None, active: str | None, unit: float) -> None:
         """Draw a preview, None clears it; ``unit`` is level-0 px per screen px.
@@ -93,7 +114,7 @@ class PreviewOverlay(Overlay):
             fill = 1 if is_active else 3
             draw_geometry(canvas, geometry, window, fill=fill, line=fill + 1)
         layer: Labels = self.layer()
-        place = self.frame.window_layer(window)
+        place = self._frame.window_layer(window)
         layer.data = canvas
         layer.scale, layer.translate = place["scale"], place["translate"]
         layer.editable = False
@@ -103,9 +124,8 @@ class PromptOverlay:
     """Clicks as points; boxes, scribbles and the stroke under way as shapes."""
 
     def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
-        self.frame = frame
-        self._clicks = Overlay(viewer, lambda: make.add_clicks(viewer, self.frame))
-        self._strokes = Overlay(viewer, lambda: make.add_strokes(viewer, self.frame))
+        self._clicks = Overlay(viewer, frame, lambda frame: make.add_clicks(viewer, frame))
+        self._strokes = Overlay(viewer, frame, lambda frame: make.add_strokes(viewer, frame))
         self._prompts: Sequence[Prompt] = ()
         self._unit = 1.0
 
@@ -132,10 +152,14 @@ class PromptOverlay:
         self._clicks.remove()
         self._strokes.remove()
 
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers that are in the viewer now."""
-        return [o.layer() for o in (self._clicks, self._strokes) if o.present]
+    def owns(self, layer: Layer) -> bool:
+        """Whether this is one of our two layers."""
+        return self._clicks.owns(layer) or self._strokes.owns(layer)
+
+    def set_frame(self, frame: SlideFrame) -> None:
+        """Follow the slide to another place or scale."""
+        self._clicks.set_frame(frame)
+        self._strokes.set_frame(frame)
 
     def _draw(self, extra: list[tuple[str, NDArray[np.float64], str, float]]) -> None:
         shapes = []
@@ -176,9 +200,9 @@ class ObjectOverlay(Overlay):
     ) -> None:
         super().__init__(
             viewer,
-            lambda: make.add_objects(viewer, self.pyramid, self.frame, self.raster.colours()),
+            frame,
+            lambda frame: make.add_objects(viewer, self.pyramid, frame, self.raster.colours()),
         )
-        self.frame = frame
         self.raster = raster
         self.pyramid = OptimisticPyramid(
             raster, dispatcher, channels=0, fill=0, max_bytes=64 << 20, threads=1

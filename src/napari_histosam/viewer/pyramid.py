@@ -10,12 +10,12 @@ is exact too.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from psygnal import Signal
 
-from napari_histosam.errors import InputError
+from napari_histosam.viewer.level import OptimisticLevel
 from napari_histosam.viewer.tile_loader import TileLoader
 
 if TYPE_CHECKING:
@@ -29,15 +29,20 @@ if TYPE_CHECKING:
 
 # Tiles that come in within this time are shown in one refresh.
 REFRESH_SECONDS = 0.08
-# The largest level that numpy.asarray makes; beyond it a plain sentence beats a full memory.
-ASARRAY_LIMIT = 2 << 30
 
 
 class TilePyramid(Protocol):
     """Levels of tiles, finest first: a slide's pixels or a store's objects."""
 
-    shapes: Sequence[tuple[int, int]]
-    tile: int
+    @property
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """Height and width of each level."""
+        ...
+
+    @property
+    def tile(self) -> int:
+        """Side of a tile in px."""
+        ...
 
     def read_tile(self, level: int, row: int, col: int) -> NDArray[np.uint8]:
         """Return a tile, clipped at the level's edge: (h, w) or (h, w, 3) uint8. Any thread."""
@@ -93,14 +98,14 @@ class OptimisticPyramid:
         )
         # napari keeps the coarsest level as one array for good. This one is ours, so that what
         # comes in later shows in it.
-        self._base = self._blank(*tiles.shapes[self._coarsest])
+        self.base = self._blank(*tiles.shapes[self._coarsest])
         self.levels = [OptimisticLevel(self, i) for i in range(len(tiles.shapes))]
         self._load_base()
 
     def read(self, level: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint8]:
         """Return rows y0:y1 and columns x0:x1 of a level, as good as is known now."""
         if level == self._coarsest:
-            return self._base[y0:y1, x0:x1]
+            return self.base[y0:y1, x0:x1]
         if self._dispatcher is None:
             return self.exact(level, y0, y1, x0, x1)
         keys = self._keys(level, y0, y1, x0, x1)
@@ -149,7 +154,7 @@ class OptimisticPyramid:
     @property
     def layer_data(self) -> list[OptimisticLevel] | NDArray[np.uint8]:
         """What a napari layer gets: the levels or, where there is one only, its array."""
-        return self.levels if len(self.levels) > 1 else self._base
+        return self.levels if len(self.levels) > 1 else self.base
 
     @property
     def idle(self) -> bool:
@@ -159,7 +164,7 @@ class OptimisticPyramid:
     @property
     def nbytes(self) -> int:
         """Bytes held by display tiles."""
-        return self._loader.nbytes + int(self._base.nbytes)
+        return self._loader.nbytes + int(self.base.nbytes)
 
     def close(self) -> None:
         """Stop loading."""
@@ -207,12 +212,13 @@ class OptimisticPyramid:
             xs = ((np.arange(x0, x1) + 0.5) * cw / width).astype(int).clip(0, cw - 1)
             found = self._known(coarser, ys[0], ys[-1] + 1, xs[0], xs[-1] + 1)
             if found is not None:
-                return found[(ys - ys[0])[:, None], xs - xs[0]]
+                # Columns first, then rows: nine times quicker than one index for both.
+                return found.take(xs - xs[0], axis=1).take(ys - ys[0], axis=0)
         return self._blank(y1 - y0, x1 - x0)
 
     def _known(self, level: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint8] | None:
         if level == self._coarsest:
-            return self._base[y0:y1, x0:x1]
+            return self.base[y0:y1, x0:x1]
         out = self._blank(y1 - y0, x1 - x0)
         for key in self._keys(level, y0, y1, x0, x1):
             tile = self._loader.get(key)
@@ -243,11 +249,11 @@ class OptimisticPyramid:
             self._loader.want(keys)
 
     def _base_keys(self) -> list[Key]:
-        height, width = self._base.shape[:2]
+        height, width = self.base.shape[:2]
         return self._keys(self._coarsest, 0, height, 0, width)
 
     def _into_base(self, key: Key, tile: NDArray[np.uint8]) -> None:
-        self._paste(self._base, tile, key, 0, 0)
+        self._paste(self.base, tile, key, 0, 0)
 
     def _arrived(self, key: Key) -> None:
         if key[0] == self._coarsest:
@@ -266,79 +272,3 @@ class OptimisticPyramid:
         with self._lock:
             self._announced = False
         self.improved.emit()
-
-
-class OptimisticLevel:
-    """One level as an array for napari: ``shape``, ``dtype``, ``chunks`` and slicing.
-
-    Parameters
-    ----------
-    pyramid : OptimisticPyramid
-    level : int
-    """
-
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, pyramid: OptimisticPyramid, level: int) -> None:
-        self.pyramid = pyramid
-        self.level = level
-        height, width = pyramid.tiles.shapes[level]
-        tile = pyramid.tiles.tile
-        if pyramid.channels:
-            self.shape: tuple[int, ...] = (height, width, pyramid.channels)
-            self.chunks: tuple[int, ...] = (tile, tile, pyramid.channels)
-        else:
-            self.shape = (height, width)
-            self.chunks = (tile, tile)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes: y, x and, for RGB, the channel."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        parts = list(key) if isinstance(key, tuple) else [key]
-        if Ellipsis in parts:
-            at = parts.index(Ellipsis)
-            parts[at : at + 1] = [slice(None)] * (self.ndim - len(parts) + 1)
-        parts += [slice(None)] * (self.ndim - len(parts))
-        spans, rest = [], []
-        for part, length in zip(parts[:2], self.shape[:2], strict=True):
-            if isinstance(part, slice):
-                start, stop, step = part.indices(length)
-                low, high = (start, stop) if step > 0 else (stop + 1, start + 1)
-                spans.append((low, max(low, high)))
-                rest.append(slice(None, None, step))
-            else:
-                index = int(part) + (length if part < 0 else 0)
-                if not 0 <= index < length:
-                    raise IndexError(f"index {part} is out of bounds for size {length}")
-                spans.append((index, index + 1))
-                rest.append(0)
-        (y0, y1), (x0, x1) = spans
-        if y1 <= y0 or x1 <= x0:
-            return np.zeros((y1 - y0, x1 - x0, *self.shape[2:]), np.uint8)
-        found = self.pyramid.read(self.level, y0, y1, x0, x1)
-        return found[(*rest, *parts[2:])]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if self.level == self.pyramid._coarsest:
-            found = self.pyramid._base
-        elif self.size > ASARRAY_LIMIT:
-            raise InputError(
-                f"Level {self.level} has {self.shape[1]} x {self.shape[0]} px, too many for one "
-                "array; read a part with slide.read_region or use slide.as_dask."
-            )
-        else:
-            found = self.pyramid.exact(self.level, 0, self.shape[0], 0, self.shape[1])
-        if dtype is not None and np.dtype(dtype) != found.dtype:
-            return found.astype(dtype)
-        return found.copy() if copy else found

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from napari_histosam.errors import InputError
 from napari_histosam.slide import open_slide
-from napari_histosam.viewer.colour import ColouredTiles
+from napari_histosam.viewer.display import SlideDisplay
 from napari_histosam.viewer.frame import SlideFrame
 from napari_histosam.viewer.layers import slide_layer_kwargs
-from napari_histosam.viewer.pyramid import OptimisticPyramid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from napari_histosam.slide import Slide
 
     LayerData = tuple[Any, dict[str, Any], str]
-
-DISPLAY_BYTES = 256 << 20
 
 
 def reader_for(
@@ -53,18 +49,15 @@ def reader_for(
 def layer_data(
     slide: Slide, dispatcher: Dispatcher | None, viewer: ViewerModel | None
 ) -> LayerData:
-    """Return a slide as napari layer data; in ``viewer`` its display is kept up to date."""
-    pyramid = OptimisticPyramid(
-        ColouredTiles(slide.pyramid()),
-        dispatcher,
-        channels=3,
-        fill=slide.background,
-        max_bytes=DISPLAY_BYTES,
-    )
+    """Return a slide as napari layer data; in ``viewer`` its display is kept up to date.
+
+    The slide is closed when its layer is removed.
+    """
+    display = SlideDisplay(slide, dispatcher)
     if viewer is not None:
-        _refresh_in(viewer, pyramid)
+        display.follow(viewer)
     frame = SlideFrame.of_slide(slide.mpp)
-    return pyramid.layer_data, slide_layer_kwargs(slide, pyramid, frame), "image"
+    return display.pyramid.layer_data, slide_layer_kwargs(display, frame), "image"
 
 
 def slide_of(layer: Layer) -> Slide:
@@ -75,32 +68,7 @@ def slide_of(layer: Layer) -> Slide:
     InputError
         If the layer was not made by this reader.
     """
-    slide = layer.metadata.get("histosam_slide")
+    slide: Slide | None = layer.metadata.get("histosam_slide")
     if slide is None:
         raise InputError(f"The layer {layer.name} is not a slide; open one with Open slide….")
-    return slide  # type: ignore[no-any-return]
-
-
-def _refresh_in(viewer: ViewerModel, pyramid: OptimisticPyramid) -> None:
-    """Refresh the pyramid's layer while it is in the viewer; stop loading when it leaves."""
-    seen = weakref.WeakSet[Any]()
-
-    def refresh() -> None:
-        for layer in seen:
-            if layer in viewer.layers:
-                layer.refresh(extent=False, highlight=False)
-
-    def inserted(event: Any) -> None:
-        if event.value.metadata.get("histosam_pyramid") is pyramid:
-            seen.add(event.value)
-
-    def removed(event: Any) -> None:
-        if event.value in seen:
-            viewer.layers.events.inserted.disconnect(inserted)
-            viewer.layers.events.removed.disconnect(removed)
-            pyramid.improved.disconnect(refresh)
-            pyramid.close()
-
-    pyramid.improved.connect(refresh)
-    viewer.layers.events.inserted.connect(inserted)
-    viewer.layers.events.removed.connect(removed)
+    return slide

@@ -41,26 +41,31 @@ def drag(controller: Controller, event: Any) -> Iterator[None]:
     napari's. Shift means the opposite: a negative click or scribble, erasing, adding to a
     selection.
     """
-    if "Alt" in event.modifiers or controller.frozen:
+    if "Alt" in event.modifiers or controller.elsewhere:
         return
     if event.button == MIDDLE or (event.button == LEFT and controller.panning):
         yield from _pan(controller, event)
         return
     if event.button != LEFT:
         return
+    if controller.viewer.dims.ndisplay != 2:
+        controller.say("Switch back to the 2D view to work on the slide.")
+        return
     shift = "Shift" in event.modifiers
     start = np.asarray(event.pos, float)
-    path = [controller.frame.to_level0(event.position)]
+    path = [controller.viewport.to_level0(event.position)]
     moved = False
     event.handled = controller.tool is not Tool.PAN
     yield
     while event.type == "mouse_move":
         moved = moved or float(np.abs(np.asarray(event.pos, float) - start).max()) >= CLICK_PX
         if moved:
-            path.append(controller.frame.to_level0(event.position))
+            path.append(controller.viewport.to_level0(event.position))
             _show(controller, np.array(path), shift)
         event.handled = controller.tool is not Tool.PAN
         yield
+        if controller.closed:  # the slide was removed, or the dock closed, with the button held
+            return
     controller.stroke_done()
     if moved:
         attempt(lambda: _dragged(controller, np.array(path), shift), controller.say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # qtpy gives it at run time
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_histosam.widgets.class_bar import ClassBar

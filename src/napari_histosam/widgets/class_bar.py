@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QPoint, Qt, Signal
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at run time
+    QPoint,
+    Qt,
+    Signal,
+)
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -18,8 +22,8 @@ from qtpy.QtWidgets import (
 )
 from superqt import QFlowLayout
 
-from napari_histosam.errors import HistosamError
 from napari_histosam.records import ObjectClass
+from napari_histosam.viewer.attempt import told
 from napari_histosam.widgets.parts import chip, tool_button
 
 if TYPE_CHECKING:
@@ -72,8 +76,9 @@ class ClassBar(QWidget):
             self._group.removeButton(old)
         while self._flow.count():
             item = self._flow.takeAt(0)
-            if item is not None and item.widget() is not None:
-                item.widget().deleteLater()
+            shown = item.widget() if item is not None else None
+            if shown is not None:
+                shown.deleteLater()
         self.setEnabled(self._controller is not None)
         if self._controller is None:
             return
@@ -92,10 +97,16 @@ class ClassBar(QWidget):
             self._group.addButton(made)
             self._flow.addWidget(made)
         add = tool_button("+", "Add a class")
+        add.setEnabled(not self._controller.session.store.read_only)
         add.clicked.connect(lambda _c=False: self._ask_new())
         self._flow.addWidget(add)
         self._mark(self._controller.session.current_class)
 
+    def say(self, text: str) -> None:
+        """Tell the user something."""
+        self.said.emit(text)
+
+    @told
     def _choose(self, name: str) -> None:
         if self._controller is None:
             return
@@ -110,18 +121,26 @@ class ClassBar(QWidget):
         self._group.setExclusive(name is not None)
 
     def _on_change(self, change: Any) -> None:
-        if change.classes_changed:
-            self._build()
-
-    def add_class(self, name: str) -> None:
-        """Add a class with a colour of its own and choose it."""
-        if self._controller is None or not name.strip():
+        if not change.classes_changed or self._controller is None:
             return
-        store = self._controller.session.store
-        used = {c.colour for c in store.classes()}
-        colour = next((c for c in FRESH if c not in used), (200, 200, 60))
-        self._do(lambda: store.put_class(ObjectClass(name.strip(), colour)))
-        self._controller.session.set_class(name.strip())
+        session = self._controller.session
+        if session.current_class not in (None, *(c.name for c in session.store.classes())):
+            self._follow(None)
+        self._build()
+
+    @told
+    def add_class(self, name: str) -> None:
+        """Add a class with a colour of its own and choose it; one of that name is just chosen."""
+        name = name.strip()
+        if self._controller is None or not name:
+            return
+        session = self._controller.session
+        known = session.store.classes()
+        if name not in {c.name for c in known}:
+            used = {c.colour for c in known}
+            colour = next((c for c in FRESH if c not in used), (200, 200, 60))
+            session.store.put_class(ObjectClass(name, colour))
+        session.set_class(name)
 
     def _ask_new(self) -> None:
         name, good = QInputDialog.getText(self, "Add a class", "Name of the class")
@@ -129,32 +148,47 @@ class ClassBar(QWidget):
             self.add_class(name)
 
     def _menu(self, cls: ObjectClass, made: QToolButton, at: QPoint) -> None:
+        if self._controller is None or self._controller.session.store.read_only:
+            return
         menu = QMenu(self)
-        menu.addAction("Rename…", lambda: self._rename(cls))
-        menu.addAction("Colour…", lambda: self._recolour(cls))
-        menu.addAction("Delete", lambda: self._delete(cls))
+        menu.addAction("Rename…", lambda: self._ask_name(cls))
+        menu.addAction("Colour…", lambda: self._ask_colour(cls))
+        menu.addAction("Delete", lambda: self.delete(cls.name))
         menu.exec(made.mapToGlobal(at))
+        menu.deleteLater()
 
-    def _rename(self, cls: ObjectClass) -> None:
+    def _ask_name(self, cls: ObjectClass) -> None:
         name, good = QInputDialog.getText(self, "Rename the class", "New name", text=cls.name)
-        if good and name.strip() and name.strip() != cls.name and self._controller:
-            store = self._controller.session.store
-            self._do(lambda: store.put_class(ObjectClass(name.strip(), cls.colour), cls.name))
+        if good:
+            self.change(cls.name, ObjectClass(name.strip(), cls.colour))
 
-    def _recolour(self, cls: ObjectClass) -> None:
+    def _ask_colour(self, cls: ObjectClass) -> None:
         colour = QColorDialog.getColor(QColor(*cls.colour), self, f"Colour of {cls.name}")
-        if colour.isValid() and self._controller:
-            store = self._controller.session.store
+        if colour.isValid():
             new = (colour.red(), colour.green(), colour.blue())
-            self._do(lambda: store.put_class(ObjectClass(cls.name, new), cls.name))
+            self.change(cls.name, ObjectClass(cls.name, new))
 
-    def _delete(self, cls: ObjectClass) -> None:
-        if self._controller:
-            store = self._controller.session.store
-            self._do(lambda: store.delete_class(cls.name))
+    @told
+    def change(self, name: str, new: ObjectClass) -> None:
+        """Rename or recolour a class; its objects stay in it."""
+        if self._controller is None:
+            return
+        session = self._controller.session
+        session.store.put_class(new, name)
+        if session.current_class == name:
+            self._follow(new.name)
 
-    def _do(self, change: Any) -> None:
-        try:
-            change()
-        except HistosamError as error:
-            self.said.emit(str(error))
+    @told
+    def delete(self, name: str) -> None:
+        """Delete a class; its objects become unclassified."""
+        if self._controller is None:
+            return
+        session = self._controller.session
+        session.store.delete_class(name)
+        self.say(f"The class {name} is gone and its objects are unclassified; undo brings it back.")
+
+    def _follow(self, name: str | None) -> None:
+        """Take over the chosen class's new name; the selected objects keep theirs."""
+        if self._controller is not None:
+            self._controller.session.current_class = name
+            self._controller.session.class_changed.emit(name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 def get_reader(path: str | list[str]) -> Callable[..., Any] | None:
     """Return a reader for a slide (npe2 reader hook)."""
     from napari_histosam.viewer.reader import reader_for
@@ -28,6 +29,7 @@ def open_sample() -> list[Any]:
 def _window() -> tuple[Any, Any]:
     """Return the present viewer and a dispatcher to its thread; both None without a window."""
     import napari
+    from napari.utils.notifications import show_warning
     from qtpy.QtWidgets import QApplication
 
     from napari_histosam.widgets.main_thread import MainThread
@@ -35,4 +37,4 @@ def _window() -> tuple[Any, Any]:
     viewer = napari.current_viewer()
     if viewer is None or QApplication.instance() is None:
         return None, None
-    return viewer, MainThread()
+    return viewer, MainThread(show_warning)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QScrollArea, QShortcut, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (  # type: ignore[attr-defined]  # qtpy gives QShortcut at run time
+    QMainWindow,
+    QScrollArea,
+    QShortcut,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_histosam.errors import HistosamError
 from napari_histosam.jobs import JobRunner
+from napari_histosam.viewer.attempt import told
 from napari_histosam.viewer.keys import actions
 from napari_histosam.viewer.workbench import Workbench
 from napari_histosam.widgets.annotate_tab import AnnotateTab
@@ -36,13 +45,18 @@ class HistosamDock(QWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self._closed = False
-        self.thread_bridge = MainThread()
+        self._docked = False
+        self._window_closing = False
+        self.status = StatusLine()
+        self.thread_bridge = MainThread(self.say)
         self.jobs = JobRunner(self.thread_bridge)
-        self.workbench = Workbench(napari_viewer, self.thread_bridge)
+        # Slides stay when the dock is closed, so their tiles have a bridge of their own.
+        self.workbench = Workbench(
+            napari_viewer, self.thread_bridge, tiles=MainThread(show_warning)
+        )
         self.slide_bar = SlideBar(self.workbench)
         self.annotate = AnnotateTab(self.workbench, self.jobs)
         self.exchange = ExchangeTab(self.jobs)
-        self.status = StatusLine()
         self.tabs = QTabWidget()
         self.tabs.addTab(_scrolling(self.annotate), "Annotate")
         self.tabs.addTab(_scrolling(self.exchange), "Exchange")
@@ -56,40 +70,67 @@ class HistosamDock(QWidget):
         self.slide_bar.open_requested.connect(self.open_slide)
         self.slide_bar.adopt_requested.connect(self._work_on)
         self.slide_bar.scale_given.connect(self._set_scale)
+        self.slide_bar.take_over_requested.connect(self._take_over)
         for tab in (self.annotate, self.exchange):
-            tab.said.connect(self.status.say)
+            tab.said.connect(self.say)
             tab.job_started.connect(self.status.follow)
-        self.workbench.said.connect(self.status.say)
+        self.workbench.said.connect(self.say)
         self.workbench.slides_changed.connect(self._on_slides)
         self.workbench.controller_changed.connect(self._on_controller)
         self._on_controller(self.workbench.controller)
-        self.destroyed.connect(self._end)
+
+    def say(self, text: str) -> None:
+        """Show a sentence in the last line."""
+        self.status.say(text)
 
     def open_slide(self, path: str) -> None:
         """Open a slide; the reading of its head runs in the background."""
         from napari_histosam.slide import open_slide
 
-        running = self.jobs.start(f"Opening {Path(path).name}", lambda report, cancel: open_slide(path))
+        running = self.jobs.start(
+            f"Opening {Path(path).name}", lambda report, cancel: open_slide(path)
+        )
         running.finished.connect(self._show)
         self.status.follow(running)
 
     def end(self) -> None:
         """Let go of viewer, threads and files; called when the dock is closed."""
-        self._end()
-
-    def closeEvent(self, event: Any) -> None:
-        """End the session when the dock is closed."""
-        self._end()
-        super().closeEvent(event)
-
-    def _end(self, *_: Any) -> None:
         if self._closed:
             return
         self._closed = True
-        self.jobs.close()
-        self.workbench.close()
         self.thread_bridge.close()
+        self.workbench.close()
+        self.status.end()
+        # Jobs are asked to stop at once; a window that closes does not wait until they have.
+        threading.Thread(target=self.jobs.close, name="histosam-let-go").start()
 
+    def event(self, event: QEvent) -> bool:
+        """End the session when the dock is closed.
+
+        napari's close button sends no close event to the widget inside: it takes its parent away.
+        """
+        kind = event.type()
+        if kind == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked:
+                self.end()
+                self.deleteLater()
+        elif kind == QEvent.Type.Show and isinstance(self.window(), QMainWindow):
+            self.window().installEventFilter(self)
+        elif kind in (QEvent.Type.Close, QEvent.Type.DeferredDelete):
+            self.end()
+        return super().event(event)
+
+    def eventFilter(self, window: QObject, event: QEvent) -> bool:
+        """End the session when napari's whole window is closed, unless the user thinks again."""
+        if event.type() == QEvent.Type.Close:
+            self._window_closing = True
+        elif event.type() == QEvent.Type.Hide and self._window_closing:
+            self.end()
+        return False
+
+    @told
     def _show(self, slide: Any) -> None:
         self.workbench.show(slide)
 
@@ -120,21 +161,25 @@ class HistosamDock(QWidget):
             self._shortcuts.append(shortcut)
 
     def _work_on(self, layer: Any) -> None:
-        try:
-            if layer.metadata.get("histosam_slide") is None:
-                self.workbench.adopt(layer)
-            else:
-                self.workbench.work_on(layer)
-        except HistosamError as error:
-            self.status.say(str(error))
-            self.slide_bar.refresh_slides()
+        self._begin(layer)
+        # The list shows what is at work, also where the user's choice was refused.
+        self.slide_bar.refresh_slides()
 
+    @told
+    def _begin(self, layer: Any) -> None:
+        if layer.metadata.get("histosam_slide") is None:
+            self.workbench.adopt(layer)
+        else:
+            self.workbench.work_on(layer)
+
+    @told
+    def _take_over(self) -> None:
+        self.workbench.take_over()
+
+    @told
     def _set_scale(self, x: float, y: float) -> None:
-        try:
-            self.workbench.set_mpp(x, y)
-            self.status.say(f"Scale set to {x:g} x {y:g} µm per pixel; it is remembered.")
-        except HistosamError as error:
-            self.status.say(str(error))
+        self.workbench.set_mpp(x, y)
+        self.say(f"Scale set to {x:g} x {y:g} µm per pixel; it is remembered.")
 
 
 def _scrolling(widget: QWidget) -> QScrollArea:

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Qt, QTimer, Signal, Slot
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives two of them at run time
+    QObject,
+    Qt,
+    QTimer,
+    Signal,
+    Slot,
+)
+
+from napari_histosam.viewer.attempt import attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 class MainThread(QObject):
-    """A dispatcher (see ``jobs.Dispatcher``) for a window. Make it on the main thread."""
+    """A dispatcher (see ``jobs.Dispatcher``) for a window. Make it on the main thread.
+
+    Parameters
+    ----------
+    say : callable
+        Told a sentence when a call fails in a way that nobody foresaw.
+    """
 
     _posted = Signal(object, int)
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
+        self._say = say
         self._open = True
         self._posted.connect(self._run, Qt.ConnectionType.QueuedConnection)
 
@@ -43,9 +58,7 @@ class MainThread(QObject):
 
     @Slot(object, int)
     def _run(self, func: Any, milliseconds: int) -> None:
-        if not self._open:
-            return
         if milliseconds:
-            QTimer.singleShot(milliseconds, lambda: self._open and func())
-        else:
-            func()
+            QTimer.singleShot(milliseconds, lambda: self._run(func, 0))
+        elif self._open:
+            attempt(func, self._say)

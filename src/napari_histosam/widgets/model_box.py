@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # qtpy gives it at run time
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_histosam.jobs import Progress
+from napari_histosam.viewer.attempt import told
 from napari_histosam.widgets.parts import button, note, row
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class ModelBox(QWidget):
         self.state = QLabel()
         self.card_text = note()
         self.consent = button("Agree and use", "Accept the licence of these weights", self._agree)
-        self.fetch = button("Download", "Fetch the weights into this computer's model folder", self._download)
+        self.fetch = button(
+            "Download", "Fetch the weights into this computer's model folder", self._download
+        )
         self.bring = button("Import file…", "Take a weights file that you have", self._import)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -60,10 +63,16 @@ class ModelBox(QWidget):
         """Follow another session."""
         if self._controller is not None:
             self._controller.session.model_changed.disconnect(self._loaded)
+            self._controller.session.failed.disconnect(self._on_failed)
         self._controller = controller
         if controller is not None:
             controller.session.model_changed.connect(self._loaded)
-        self._show_card()
+            controller.session.failed.connect(self._on_failed)
+        self.refresh(self._workbench.model)
+
+    def say(self, text: str) -> None:
+        """Tell the user something."""
+        self.said.emit(text)
 
     def refresh(self, chosen: str | None = None) -> None:
         """List the models again."""
@@ -89,24 +98,31 @@ class ModelBox(QWidget):
         self._show_card()
         self._use()
 
+    @told
     def _use(self) -> None:
         registry, name = self._workbench.registry, self.card.name
         if registry.is_ready(name) and not registry.needs_consent(name):
             self._workbench.set_model(name)
             self._show_card()
 
-    def _loaded(self, _card: ModelCard) -> None:
-        self._show_card()
+    def _loaded(self, card: ModelCard) -> None:
+        self.refresh(card.name)
+
+    def _on_failed(self, _text: str) -> None:
+        """Show the model that goes on answering, should another one have failed to load."""
+        session = self._controller.session if self._controller else None
+        if session is not None and session.device and session.card.name != self.card.name:
+            self.refresh(session.card.name)
 
     def _show_card(self) -> None:
         registry, card = self._workbench.registry, self.card
         ready = registry.is_ready(card.name)
         session = self._controller.session if self._controller else None
-        asks = ready and registry.needs_consent(card.name)
-        if not ready:
-            colour, text = ABSENT, "absent"
-        elif asks:
+        asks = registry.needs_consent(card.name)
+        if asks:
             colour, text = LOADING, "licence"
+        elif not ready:
+            colour, text = ABSENT, "absent"
         elif session is None:
             colour, text = READY, "ready"
         elif session.card.name == card.name and session.device:
@@ -119,11 +135,13 @@ class ModelBox(QWidget):
         self.choice.setToolTip(_describe(card))
         self.consent.setVisible(asks)
         fetchable = bool(card.files) and all(f.url for f in card.files)
-        self.fetch.setVisible(not ready and fetchable)
+        self.fetch.setVisible(not ready and not asks and fetchable)
         self.bring.setVisible(not ready)
 
+    @told
     def _agree(self) -> None:
         self._workbench.registry.accept_licence(self.card.name)
+        self._show_card()
         self._use()
 
     def _download(self) -> None:

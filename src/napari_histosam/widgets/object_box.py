@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QGroupBox, QLabel, QVBoxLayout
 
 from napari_histosam.geometry.polygons import area_um2
-from napari_histosam.widgets.parts import button, micrometres2, row
+from napari_histosam.widgets.parts import button, micrometres2, number, row
 
 if TYPE_CHECKING:
     from napari_histosam.viewer.controller import Controller
 
+MINUS = "\N{MINUS SIGN}"
 EMPTY = "Click inside an object or drag a box around it."
 
 
@@ -26,10 +27,22 @@ class ObjectBox(QGroupBox):
         self.facts.setWordWrap(True)
         self.accept = button("Accept (N)", "Keep the mask (N or Enter)", self._do("accept"))
         self.reject = button("Reject (Esc)", "Forget prompts and mask (Esc)", self._do("reject"))
-        self.other = button("Next mask (J)", "Show another of the model's masks (J)", self._do("next_candidate"))
-        self.more = button("+ Object (G)", "Prompt one more object before accepting (G)", self._do("next_object"))
-        self.fill = button("Fill holes", "Close the holes of the mask or the selected objects", self._do("fill_holes"))
-        self.smooth = button("Smooth", "Round off small details of the mask or the selected objects", self._do("smooth"))
+        self.other = button(
+            "Next mask (J)", "Show another of the model's masks (J)", self._do("next_candidate")
+        )
+        self.more = button(
+            "+ Object (G)", "Prompt one more object before accepting (G)", self._do("next_object")
+        )
+        self.fill = button(
+            "Fill holes",
+            "Close the holes of the mask or the selected objects",
+            self._do("fill_holes"),
+        )
+        self.smooth = button(
+            "Smooth",
+            "Round off small details of the mask or the selected objects",
+            self._do("smooth"),
+        )
         self.undo = button("Undo", "Take back the last prompt or edit (Ctrl+Z)", self._do("undo"))
         self.redo = button("Redo", "Do again what was taken back (Ctrl+Shift+Z)", self._do("redo"))
         layout = QVBoxLayout(self)
@@ -100,7 +113,12 @@ class ObjectBox(QGroupBox):
         name, shown = found
         mine = [p for p in session.prompts.all() if p.object == name]
         parts = []
-        for role, sign in (("positive", "+"), ("negative", "−"), ("box", " box"), ("mask", " mask")):
+        for role, sign in (
+            ("positive", "+"),
+            ("negative", MINUS),
+            ("box", " box"),
+            ("mask", " mask"),
+        ):
             count = sum(p.role == role for p in mine)
             if count:
                 parts.append(f"{count}{sign}")
@@ -110,7 +128,7 @@ class ObjectBox(QGroupBox):
         elif session.slide.mpp:
             parts.append(micrometres2(area_um2(shown.geometry, session.slide.mpp)))
         else:
-            parts.append(f"{shown.geometry.area:,.0f} px²".replace(",", " "))
+            parts.append(f"{number(shown.geometry.area)} px²")
         count = len(shown.candidates.scores)
         if count > 1:
             parts.append(f"mask {shown.chosen + 1} of {count}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, Qt
+from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -19,12 +19,16 @@ from qtpy.QtWidgets import (
 
 from napari_histosam.store.table import Listing
 from napari_histosam.viewer.tools import Tool
-from napari_histosam.widgets.parts import button, chip, micrometres2, row
+from napari_histosam.widgets.parts import button, chip, micrometres2, number, row
 
 if TYPE_CHECKING:
+    from qtpy.QtCore import QModelIndex, QPersistentModelIndex
+
     from napari_histosam.store import ObjectStore
     from napari_histosam.store import Row as StoreRow
     from napari_histosam.viewer.controller import Controller
+
+    Index = QModelIndex | QPersistentModelIndex
 
 PAGE = 200
 COLUMNS = ("#", "Class", "Area", "Score", "Source")
@@ -60,11 +64,11 @@ class ObjectTableModel(QAbstractTableModel):
             self._chips = {c.name: chip(c.colour, 10) for c in self._store.classes()}
         self.endResetModel()
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
+    def rowCount(self, parent: Index | None = None) -> int:
         """Return how many objects are listed."""
         return 0 if parent is not None and parent.isValid() else self._count
 
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
+    def columnCount(self, parent: Index | None = None) -> int:
         """Return how many columns there are."""
         return len(COLUMNS)
 
@@ -89,7 +93,7 @@ class ObjectTableModel(QAbstractTableModel):
         order = (self.listing.order_by, self.listing.descending)
         return self._store.position_of(key, *order, **self._only())
 
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return what a cell shows."""
         column = index.column()
         if role == Qt.ItemDataRole.TextAlignmentRole:
@@ -126,7 +130,7 @@ class ObjectTableModel(QAbstractTableModel):
             return found.class_name or "unclassified"
         if column == 2:
             if self._mpp is None:
-                return f"{found.area_px:,.0f} px²".replace(",", " ")
+                return f"{number(found.area_px)} px²"
             return micrometres2(found.area_px * self._mpp[0] * self._mpp[1])
         if column == 3:
             return "" if found.score is None else f"{found.score:.2f}"
@@ -166,7 +170,11 @@ class ObjectTable(QWidget):
         self.view.setMinimumHeight(130)
         self.view.clicked.connect(self._fly)
         self.view.selectionModel().selectionChanged.connect(self._selected)
-        self.refine = button("Refine", "Hand the selected object to the model as a mask; then click to correct", self._do("refine"))
+        self.refine = button(
+            "Refine",
+            "Hand the selected object to the model as a mask; then click to correct",
+            self._do("refine"),
+        )
         self.merge = button("Merge", "Unite the selected objects", self._do("merge"))
         self.cut = button("Cut", "Draw a line across the selected object", self._start_cut)
         self.delete = button("Delete", "Delete the selected objects (Del)", self._do("delete"))
@@ -252,9 +260,7 @@ class ObjectTable(QWidget):
             if at is not None:
                 last = self.model.index(at, 0)
                 chosen.select(last, self.model.index(at, len(COLUMNS) - 1))
-        self.view.selectionModel().select(
-            chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect
-        )
+        self.view.selectionModel().select(chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect)
         if last is not None:
             self.view.scrollTo(last)
         self._syncing = False
@@ -283,10 +289,8 @@ class ObjectTable(QWidget):
             return
         session = self._controller.session
         shown, every = self.model.rowCount(), session.store.count()
-        some = f"{shown:,} of {every:,}" if shown != every else f"{every:,}"
-        self.title.setText(
-            f"Objects · {some}".replace(",", " ") if every else "Objects · none yet: accept a mask"
-        )
+        some = number(every) if shown == every else f"{number(shown)} of {number(every)}"
+        self.title.setText(f"Objects · {some}" if every else "Objects · none yet: accept a mask")
         count = len(session.objects.selection)
         writable = not session.store.read_only
         self.refine.setEnabled(count == 1 and writable)

@@ -95,6 +95,11 @@ def rule() -> QFrame:
     return line
 
 
+def number(value: float) -> str:
+    """Return a whole number for people: thousands set apart."""
+    return f"{value:,.0f}".replace(",", " ")
+
+
 def micrometres2(area: float) -> str:
     """Return an area for people: µm² below a tenth of a mm², mm² above."""
-    return f"{area / 1e6:.2f} mm²" if area >= 1e5 else f"{area:,.0f} µm²".replace(",", " ")
+    return f"{area / 1e6:.2f} mm²" if area >= 1e5 else f"{number(area)} µm²"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # qtpy gives it at run time
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -17,11 +17,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_histosam.viewer.colour import set_transform
-from napari_histosam.widgets.parts import button, note, row
+from napari_histosam.widgets.parts import button, note, number, row
 
 if TYPE_CHECKING:
     from napari_histosam.slide import Slide
     from napari_histosam.viewer.controller import Controller
+    from napari_histosam.viewer.display import SlideDisplay
     from napari_histosam.viewer.workbench import Workbench
 
 FILTER = (
@@ -41,6 +42,7 @@ class SlideBar(QWidget):
     open_requested = Signal(str)
     adopt_requested = Signal(object)
     scale_given = Signal(float, float)
+    take_over_requested = Signal()
 
     def __init__(self, workbench: Workbench) -> None:
         super().__init__()
@@ -48,7 +50,9 @@ class SlideBar(QWidget):
         self._controller: Controller | None = None
         self._filling = False
         self.slides = QComboBox()
-        self.slides.setToolTip("The slide at work. Other slides and RGB images of the viewer are here too.")
+        self.slides.setToolTip(
+            "The slide at work. Other slides and RGB images of the viewer are here too."
+        )
         self.slides.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.slides.currentIndexChanged.connect(self._choose)
         self.open_button = button("Open slide…", "Open a slide file", self.ask_file)
@@ -63,20 +67,30 @@ class SlideBar(QWidget):
             "for 40x, 0.5 for 20x); it is remembered. Without it, sizes are in pixels."
         )
         self.set_scale = button(
-            "Set scale", "Remember this scale for this slide",
+            "Set scale",
+            "Remember this scale for this slide",
             lambda: self.scale_given.emit(self.mpp_x.value(), self.mpp_y.value()),
         )
         scale.addWidget(self.scale_text)
-        scale.addLayout(row(QLabel("µm/px  x"), self.mpp_x, QLabel("y"), self.mpp_y, self.set_scale))
+        scale.addLayout(
+            row(QLabel("µm/px  x"), self.mpp_x, QLabel("y"), self.mpp_y, self.set_scale)
+        )
         self.icc = QCheckBox("Show colours by the scanner's ICC profile")
         self.icc.setToolTip("For the screen only: models always get the pixels as they are stored.")
         self.icc.toggled.connect(self._colour)
+        self.read_only = note()
+        self.take_over = button(
+            "Try again", "Take over once the other window is closed", self.take_over_requested.emit
+        )
+        self.read_only_row = QWidget()
+        self.read_only_row.setLayout(row(self.read_only, self.take_over))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row(self.slides, self.open_button))
         layout.addWidget(self.facts)
         layout.addWidget(self.icc)
         layout.addWidget(self.scale_row)
+        layout.addWidget(self.read_only_row)
         self.refresh_slides()
         self.show_controller(workbench.controller)
 
@@ -90,10 +104,16 @@ class SlideBar(QWidget):
         """Show the slide at work."""
         self._controller = controller
         slide = controller.session.slide if controller else None
+        store = controller.session.store if controller else None
+        self.read_only_row.setVisible(store is not None and store.read_only)
+        self.read_only.setText((store.read_only_reason if store else None) or "")
         self.facts.setText(_facts(slide) if slide else "Open a slide, or drop one on the canvas.")
         self.scale_row.setVisible(slide is not None and slide.mpp is None)
-        has_icc = slide is not None and slide.icc_profile is not None and self._pyramid() is not None
-        self.icc.setVisible(has_icc)
+        display = self._display
+        self.icc.setVisible(display is not None and bool(display.slide.icc_profile))
+        self._filling = True
+        self.icc.setChecked(display is not None and display.colours.transform is not None)
+        self._filling = False
         self.refresh_slides()
 
     def refresh_slides(self) -> None:
@@ -115,14 +135,18 @@ class SlideBar(QWidget):
         if not self._filling and index >= 0:
             self.adopt_requested.emit(self.slides.itemData(index))
 
-    def _pyramid(self) -> object:
-        return self._controller.layer.metadata.get("histosam_pyramid") if self._controller else None
+    @property
+    def _display(self) -> SlideDisplay | None:
+        """What shows the slide; an image that we adopted is shown by napari alone."""
+        found: SlideDisplay | None = None
+        if self._controller is not None:
+            found = self._controller.layer.metadata.get("histosam_display")
+        return found
 
     def _colour(self, on: bool) -> None:
-        if self._controller is None:
-            return
-        slide = self._controller.session.slide
-        set_transform(self._pyramid(), slide.icc_transform() if on else None)  # type: ignore[arg-type]
+        display = self._display
+        if display is not None and not self._filling:
+            set_transform(display.pyramid, display.slide.icc_transform() if on else None)
 
 
 def _facts(slide: Slide) -> str:
@@ -133,7 +157,7 @@ def _facts(slide: Slide) -> str:
     else:
         scale = f"{slide.mpp[0]:.4g} x {slide.mpp[1]:.4g} µm/px"
     power = f" · {slide.objective:g}x" if slide.objective else ""
-    size = f"{slide.width:,} x {slide.height:,} px".replace(",", " ")
+    size = f"{number(slide.width)} x {number(slide.height)} px"
     maker = slide.vendor or slide.format
     return f"{maker.capitalize()} · {scale}{power} · {size}"
 

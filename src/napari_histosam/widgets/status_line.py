@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
-from napari_histosam.errors import HistosamError
+from napari_histosam.viewer.attempt import sentence
 from napari_histosam.widgets.parts import button, note, row
 
 if TYPE_CHECKING:
@@ -14,19 +15,20 @@ if TYPE_CHECKING:
 
 
 class StatusLine(QWidget):
-    """A sentence, and a bar with a stop button while a job runs.
+    """A sentence, and a bar with a stop button while jobs run: the one that began last.
 
-    The bar is mirrored in napari's activity area.
+    Each job's bar is mirrored in napari's activity area.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._job: RunningJob | None = None
-        self._activity: Any = None
+        self._jobs: dict[RunningJob, Any] = {}
         self.text = note()
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
-        self.stop = button("Stop", "Stop at the next safe point; nothing half-done stays", self._stop)
+        self.stop = button(
+            "Stop", "Stop at the next safe point; nothing half-done stays", self._stop
+        )
         self.running = QWidget()
         self.running.setLayout(row(self.bar, self.stop))
         self.running.hide()
@@ -43,48 +45,49 @@ class StatusLine(QWidget):
         """Show a job's progress until it ends."""
         from napari.utils import progress
 
-        self._job = job
-        self.bar.setRange(0, 0)
-        self.bar.setFormat(job.title)
-        self.running.show()
-        self._activity = progress(total=100, desc=job.title)
-        job.progressed.connect(self._on_progress)
-        job.finished.connect(self._on_end)
-        job.cancelled.connect(self._on_cancelled)
-        job.failed.connect(self._on_failed)
+        self._jobs[job] = progress(total=100, desc=job.title)
+        self._show_last()
+        job.progressed.connect(partial(self._on_progress, job))
+        job.finished.connect(lambda _result: self._on_end(job))
+        job.cancelled.connect(lambda: self._on_end(job, f"Stopped: {job.title}."))
+        job.failed.connect(lambda error: self._on_end(job, sentence(error)))
 
-    def _on_progress(self, state: Progress) -> None:
+    def end(self) -> None:
+        """Take all bars away."""
+        for job in list(self._jobs):
+            self._on_end(job)
+
+    def _on_progress(self, job: RunningJob, state: Progress) -> None:
+        if job not in self._jobs:
+            return
         share = state.fraction
-        if share is None:
+        if share is not None:
+            self._jobs[job].n = round(share * 100)
+            self._jobs[job].refresh()
+        if job is self._last:
+            self.bar.setRange(0, 0 if share is None else 1000)
+            self.bar.setValue(0 if share is None else round(share * 1000))
+            self.bar.setFormat(state.text or job.title)
+
+    def _on_end(self, job: RunningJob, text: str = "") -> None:
+        activity = self._jobs.pop(job, None)
+        if activity is not None:
+            activity.close()
+        self._show_last()
+        if text:
+            self.say(text)
+
+    @property
+    def _last(self) -> RunningJob | None:
+        return next(reversed(self._jobs), None)
+
+    def _show_last(self) -> None:
+        job = self._last
+        self.running.setVisible(job is not None)
+        if job is not None:
             self.bar.setRange(0, 0)
-        else:
-            self.bar.setRange(0, 1000)
-            self.bar.setValue(round(share * 1000))
-            if self._activity is not None:
-                self._activity.n = round(share * 100)
-                self._activity.refresh()
-        self.bar.setFormat(state.text or (self._job.title if self._job else ""))
-
-    def _on_end(self, *_: Any) -> None:
-        self.running.hide()
-        self._job = None
-        if self._activity is not None:
-            self._activity.close()
-            self._activity = None
-
-    def _on_cancelled(self) -> None:
-        title = self._job.title if self._job else "The work"
-        self._on_end()
-        self.say(f"Stopped: {title}. Nothing was changed.")
-
-    def _on_failed(self, error: BaseException) -> None:
-        title = self._job.title if self._job else "The work"
-        self._on_end()
-        if isinstance(error, HistosamError):
-            self.say(str(error))
-        else:
-            self.say(f"{title} failed: {error or type(error).__name__}.")
+            self.bar.setFormat(job.title)
 
     def _stop(self) -> None:
-        if self._job is not None:
-            self._job.cancel()
+        if self._last is not None:
+            self._last.cancel()

@@ -41,19 +41,19 @@ class ToolBar(QWidget):
             self._group.addButton(made)
             self.buttons[tool] = made
         self.hint = note()
-        self.size = QSlider(Qt.Orientation.Horizontal)
-        self.size.setRange(2, 100)
-        self.size.setValue(12)
-        self.size.setToolTip("Brush radius in screen pixels")
-        self.size.valueChanged.connect(self._resize_brush)
-        self.size_row = QWidget()
-        self.size_row.setLayout(row(QLabel("Brush size"), self.size))
+        self.brush = QSlider(Qt.Orientation.Horizontal)
+        self.brush.setRange(2, 100)
+        self.brush.setValue(12)
+        self.brush.setToolTip("Brush radius in screen pixels")
+        self.brush.valueChanged.connect(self._resize_brush)
+        self.brush_row = QWidget()
+        self.brush_row.setLayout(row(QLabel("Brush size"), self.brush))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addLayout(row(*list(self.buttons.values())[:3], stretch=True))
         layout.addLayout(row(*list(self.buttons.values())[3:], stretch=True))
-        layout.addWidget(self.size_row)
+        layout.addWidget(self.brush_row)
         layout.addWidget(self.hint)
         self.show_controller(None)
 
@@ -65,7 +65,7 @@ class ToolBar(QWidget):
         self.setEnabled(controller is not None)
         if controller is not None:
             controller.tool_changed.connect(self._mark)
-            controller.brush_px = float(self.size.value())
+            controller.brush_px = float(self.brush.value())
         self._mark(controller.tool if controller else Tool.CLICK)
 
     def _choose(self, tool: Tool) -> None:
@@ -74,7 +74,7 @@ class ToolBar(QWidget):
 
     def _mark(self, tool: Tool) -> None:
         self.buttons[tool].setChecked(True)
-        self.size_row.setVisible(tool is Tool.BRUSH)
+        self.brush_row.setVisible(tool is Tool.BRUSH)
         self.hint.setText(HINTS[tool] + ("" if tool is Tool.PAN else EVERYWHERE))
 
     def _resize_brush(self, value: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from typing import TYPE_CHECKING
@@ -37,6 +38,11 @@ _DISTINCT = 0.8
 # More clicks than this are a scribble, and so many of its points are looked at.
 _SCRIBBLE = 8
 _DISC_SCORE = 0.05
+# What lies under a scribble but is rated below this share of its best part is ground between.
+_CLEAR = 0.5
+# A region that fits all clicks but is rated well below the best one is hardly what is meant:
+# mending the best one gives better masks (measured on nuclei and glands, 2 to 5 clicks).
+_LIKELY = 0.85
 _MASK_SCORE = 0.8
 
 
@@ -125,23 +131,38 @@ def _answers(
     if not positives and not negatives:
         return base
     box = prompts.box if prompts.mask is None else None
-    return [(_finish(mask, positives, negatives, box), score) for mask, score in base]
+
+    @functools.cache
+    def under(click: tuple[float, float]) -> Mask | None:
+        if len(positives) > _SCRIBBLE:
+            return None
+        found = _explaining(_regions(stain, coarse, click), [click], negatives)
+        return found[0].paste(stain.shape) if found else None
+
+    return [
+        (_finish(edited(mask, positives, negatives, under), positives, box), score)
+        for mask, score in base
+    ]
 
 
 def _under_clicks(
     stain: NDArray[np.uint8], coarse: NDArray[np.uint8], positives: Points, negatives: Points
 ) -> Answers:
     found = _regions(stain, coarse, positives[0])
-    fitting = _explaining(found, positives, negatives)
+    likely = [r for r in found if r.score >= _LIKELY * found[0].score]
+    fitting = _explaining(likely, positives, negatives)
     if not fitting and len(positives) > _SCRIBBLE:
         # No region holds the whole scribble: take what lies under its parts together.
-        mask, scores = np.zeros(stain.shape, bool), [_DISC_SCORE]
+        parts = []
         for click in positives[:: math.ceil(len(positives) / _SCRIBBLE)]:
-            parts = _explaining(_regions(stain, coarse, click), [click], negatives)
-            if parts and not mask[pixel(click)]:
-                mask |= parts[0].paste(stain.shape)
-                scores.append(parts[0].score)
-        return [(mask, float(np.mean(scores)))]
+            parts += _explaining(_regions(stain, coarse, click), [click], negatives)[:1]
+        least = _CLEAR * max((part.score for part in parts), default=0.0)
+        parts = [part for part in parts if part.score >= least]
+        mask = np.zeros(stain.shape, bool)
+        for part in parts:
+            mask |= part.paste(stain.shape)
+        scores = [part.score for part in parts]
+        return [(mask, float(np.mean(scores)) if scores else _DISC_SCORE)]
     # One region that explains all clicks beats one that must be mended.
     chosen = fitting or found
     if not chosen:
@@ -149,10 +170,7 @@ def _under_clicks(
     return [(region.paste(stain.shape), region.score) for region in chosen[:_TRIED]]
 
 
-def _finish(
-    mask: Mask, positives: Points, negatives: Points, box: NDArray[np.float64] | None
-) -> Mask:
-    mask = edited(mask, positives, negatives)
+def _finish(mask: Mask, positives: Points, box: NDArray[np.float64] | None) -> Mask:
     if box is None:
         return mask
     rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]

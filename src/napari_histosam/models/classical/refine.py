@@ -11,7 +11,7 @@ import numpy as np
 from napari_histosam.models.classical import regions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,28 +21,40 @@ if TYPE_CHECKING:
 # A click at the deepest point of an error lies about the error's half width from the border.
 _REACH = 1.2
 _MOST = 60.0
+_FAR = 1.5
 # No cut comes closer to a positive click than this share of the way to it.
 _SPARE = 0.7
 _DISC, _SEED = 6.0, 2.0
 
 
-def edited(mask: Mask, positives: Points, negatives: Points) -> Mask:
+def edited(
+    mask: Mask,
+    positives: Points,
+    negatives: Points,
+    under: Callable[[tuple[float, float]], Mask | None] = lambda _: None,
+) -> Mask:
     """Return a mask that holds every positive click and no negative one beside it.
 
-    A positive click outside adds a disc that reaches a little into the mask, a negative one
-    inside cuts a disc that reaches a little beyond the border; what is then joined to no positive
-    click goes. Without any mask, a positive click makes a small disc.
+    A positive click outside adds a disc that reaches a little into the mask, and what lies under
+    it up to the double of that; a negative one inside cuts a disc that reaches a little beyond
+    the border; what is then joined to no positive click goes. Without any mask, a positive click
+    makes a small disc.
 
     Parameters
     ----------
     mask : (height, width) bool array
     positives, negatives : sequences of (x, y) in window px, corner based, inside the window
+    under : callable of (x, y) -> (height, width) bool array or None
+        What may be meant by a click.
     """
     out = mask.copy()
     for click in positives:
         if not out[pixel(click)]:
             depth = _depth(~out, click) if out.any() else None
             radius = _DISC if depth is None else min(depth * _REACH + 1, _MOST)
+            found = under(click) if depth is not None else None
+            if found is not None:
+                out |= found & regions.disc(mask.shape, *click, _FAR * radius)
             out |= regions.disc(mask.shape, *click, radius)
     for click in negatives:
         if out[pixel(click)]:

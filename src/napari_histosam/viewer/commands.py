@@ -1,0 +1,106 @@
+"""What a user can tell a session to do by key or button; what goes wrong is said, never raised."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from napari_histosam.session import editing
+from napari_histosam.viewer.attempt import told
+
+if TYPE_CHECKING:
+    from napari_histosam.session import Session
+    from napari_histosam.session.editing import Edit
+
+
+class Commands(ABC):
+    """The commands of one session."""
+
+    session: Session
+
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """Tell the user something."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> float:
+        """Level-0 px per screen px."""
+
+    @told
+    def accept(self) -> None:
+        """Keep what is previewed."""
+        self.session.accept()
+
+    @told
+    def reject(self) -> None:
+        """Forget prompts and preview or, without any, the selection."""
+        if len(self.session.prompts) or self.session.preview is not None:
+            self.session.reject()
+        else:
+            self.session.objects.select([])
+
+    @told
+    def next_candidate(self) -> None:
+        """Show the model's next mask."""
+        self.session.next_candidate()
+
+    @told
+    def next_object(self) -> None:
+        """Prompt a further object before accepting."""
+        self.session.next_object()
+        self.say("The next clicks are for another object; accept keeps all of them.")
+
+    @told
+    def undo(self) -> None:
+        """Take the last prompt or edit back."""
+        done = self.session.undo()
+        self.say(f"Undone: {done}." if done else "Nothing to undo.")
+
+    @told
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        done = self.session.redo()
+        self.say(f"Redone: {done}." if done else "Nothing to redo.")
+
+    @told
+    def delete(self) -> None:
+        """Delete the selected objects."""
+        chosen = len(self.session.objects.selection)
+        gone = self.session.objects.delete()
+        if chosen > gone:
+            self.say(f"{chosen - gone} of {chosen} selected objects are locked and stay.")
+
+    @told
+    def choose_class(self, index: int) -> None:
+        """Choose the class at a place in the list (0 the first)."""
+        classes = self.session.store.classes()
+        if index < len(classes):
+            self.session.set_class(classes[index].name)
+
+    @told
+    def edit(self, edit: Edit, label: str) -> None:
+        """Correct the preview or the selected objects."""
+        self.session.edit(edit, label)
+
+    def fill_holes(self) -> None:
+        """Close the holes of the preview or of the selected objects."""
+        self.edit(editing.fill_holes(), "Fill holes")
+
+    def smooth(self) -> None:
+        """Round off details of about three screen px."""
+        self.edit(editing.smooth(3 * self.unit), "Smooth")
+
+    @told
+    def merge(self) -> None:
+        """Unite the selected objects."""
+        self.session.objects.merge()
+
+    @told
+    def refine(self) -> None:
+        """Hand the selected object to the model as a mask prompt."""
+        chosen = self.session.objects.selection
+        if len(chosen) == 1:
+            self.session.refine(chosen[0])
+        else:
+            self.say("Select one object, then refine it.")
