@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ from napari_histosam.errors import InputError
 from napari_histosam.models.cards import ModelCard
 from napari_histosam.models.protocols import Candidates, Embedding
 from napari_histosam.slide.open import open_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PROMPTS = ("point", "negative", "box", "scribble", "mask")
 
@@ -66,8 +69,9 @@ class Seer:
                     mask[labels == labels[y, x]] = label == 1
         masks = [mask, cv2.dilate(mask.astype(np.uint8), np.ones((5, 5))) > 0, dark > 0]
         count = 3 if multimask else 1
-        logits = np.stack([np.full((8, 8), 10.0 * len(self.decoded) + k, np.float32)
-                           for k in range(count)])
+        logits = np.stack(
+            [np.full((8, 8), 10.0 * len(self.decoded) + k, np.float32) for k in range(count)]
+        )
         return Candidates(np.stack(masks[:count]), np.array([0.9, 0.7, 0.4])[:count], logits)
 
 
@@ -79,6 +83,7 @@ class Shelf:
         self.missing: set[str] = set()
         self.gates: dict[str, threading.Event] = {}
         self.told: list[str] = []
+        self.loading: list[str] = []
 
     def get(self, name: str) -> ModelCard:
         if name not in self.models:
@@ -86,6 +91,7 @@ class Shelf:
         return self.models[name].card
 
     def load(self, name, device="auto", files=None, say=None):
+        self.loading.append(name)
         if name in self.gates:
             assert self.gates[name].wait(20)
         if name in self.missing:

@@ -129,7 +129,7 @@ def test_kinds_that_a_model_does_not_take_are_refused():
         prompt(shapely.LineString([(1, 1), (2, 2)])),
         prompt(shapely.box(1, 1, 2, 2), "mask"),
     ):
-        with pytest.raises(InputError, match="boxes takes no .* it takes box"):
+        with pytest.raises(InputError, match=r"boxes takes no .* it takes box"):
             check_taken([one], BOXES)
     check_taken([prompt(shapely.box(1, 1, 2, 2), "box")], BOXES)
 

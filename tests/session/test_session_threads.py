@@ -95,7 +95,11 @@ def test_a_burst_of_clicks_costs_two_answers(threaded, seer, box, helpers):
 
 
 def test_nothing_is_accepted_or_corrected_before_its_answer(threaded, seer, box, helpers):
+    seer.gate.clear()
     click(threaded, helpers.small)
+    with pytest.raises(InputError, match="on its way"):
+        threaded.edit(editing.fill_holes(), "Fill holes")
+    seer.gate.set()
     box.run_until(lambda: threaded.settled)
     seer.gate.clear()
     click(threaded, helpers.near)
@@ -125,9 +129,7 @@ def test_prompts_given_while_the_model_loads_are_answered_then(slide, shelf, box
     session.close()
 
 
-def test_a_model_that_cannot_be_loaded_is_said_and_the_old_one_stays(
-    threaded, shelf, box, helpers
-):
+def test_a_model_that_cannot_be_loaded_is_said_and_the_old_one_stays(threaded, shelf, box, helpers):
     heard = helpers.heard(threaded)
     shelf.models["other"] = helpers.seer("other")
     shelf.missing.add("other")
@@ -144,8 +146,11 @@ def test_the_model_chosen_last_wins(threaded, shelf, box, helpers):
     for name in ("one", "two", "three"):
         shelf.models[name] = helpers.seer(name)
     shelf.gates["one"] = threading.Event()
-    for name in ("one", "two", "three"):
-        threaded.set_model(name)
+    threaded.set_model("one")
+    while "one" not in shelf.loading:
+        time.sleep(0.01)
+    threaded.set_model("two")
+    threaded.set_model("three")
     shelf.gates["one"].set()
     box.run_until(lambda: bool(heard.models))
     time.sleep(0.05)

@@ -181,6 +181,12 @@ def test_the_slides_own_edges_cut_nothing() -> None:
     over = Window(100, 100, (1.0, 1.0), (512, 512))
     assert not is_cut(stage, over, (0.0, 0.0, 200.0, 200.0))
     assert is_cut(stage, over, (0.0, 0.0, 356.0, 200.0))
+    under = Window(900, 700, (1.0, 1.0), (512, 512))
+    assert not is_cut(stage, under, (700.0, 500.0, 1000.0, 800.0))
+    assert is_cut(stage, under, (700.0, 445.0, 1000.0, 800.0))
+    # Its right edge lies on the slide's, give or take a px: nothing is beyond.
+    flush = Window(744, 544, (1.0, 1.0), (512, 512))
+    assert not is_cut(stage, flush, (700.0, 500.0, 1000.0, 800.0))
     whole = Window(500, 400, (2.0, 2.0), (512, 512))
     assert not is_cut(stage, whole, (0.0, 0.0, 1000.0, 800.0))
     inner = Window(500, 400, (1.0, 1.0), (512, 512))

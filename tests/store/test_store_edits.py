@@ -322,3 +322,19 @@ def test_a_step_keeps_only_what_it_changed(tmp_path) -> None:
         assert store.get(items[0].id).class_name == "Stroma"
         assert store.get(items[0].id).geometry == items[0].geometry
     assert path.stat().st_size < 1.1 * before
+
+
+def test_classes_that_come_with_a_replacement_are_part_of_its_step(tmp_path):
+    with ObjectStore.open(tmp_path / "s.sqlite") as store:
+        before = store.classes()
+        fresh = ObjectClass("Crypt", (1, 2, 3))
+        known = ObjectClass(before[0].name, (9, 9, 9))
+        made = SlideObject(shapely.box(0, 0, 9, 9), class_name="Crypt")
+        store.replace((), [made], "Import", classes=[fresh, known])
+        assert store.classes() == [*before, fresh]
+        store.undo()
+        assert store.classes() == before
+        assert len(store) == 0
+        store.redo()
+        assert store.classes() == [*before, fresh]
+        assert store.get(made.id).class_name == "Crypt"

@@ -152,6 +152,8 @@ def open_dock(make_napari_viewer, qtbot, monkeypatch):
         hand.dock.end()
         hand.viewer.close()
     qtbot.waitUntil(lambda: not Hand.threads(), timeout=PATIENCE_MS)
+    # Refreshes that were on their way hold a window until their time has come.
+    qtbot.wait(200)
 
 
 @pytest.fixture(autouse=True)

@@ -68,7 +68,8 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     else:
         result = _without_window(out)
     result["seconds"] = round(time.perf_counter() - start, 2)
-    files = "\n".join(f"  {result[key]}" for key in ("out", "picture", "screenshot") if key in result)
+    made = [result[key] for key in ("out", "picture", "screenshot") if key in result]
+    files = "\n".join(f"  {name}" for name in made)
     text = (
         f"{result['objects']} objects on the sample slide with the model {result['model']}, "
         f"written and read back:\n{files}"
@@ -134,9 +135,7 @@ def play(session: Session, settle: Callable[[], None] = lambda: None) -> list[Pr
     return given
 
 
-def _hand_over(
-    session: Session, slide: Slide, prompts: list[Prompt], out: Path
-) -> dict[str, Any]:
+def _hand_over(session: Session, slide: Slide, prompts: list[Prompt], out: Path) -> dict[str, Any]:
     """Export the session's objects, read the file back, draw the picture."""
     from napari_histosam.exchange import read, write
     from napari_histosam.session.handover import context_of

@@ -106,15 +106,18 @@ class SerialWorker:
                 if not future.set_running_or_notify_cancel():
                     continue
                 self._running = True
+            result: Any = None
+            error: BaseException | None = None
             try:
                 result = func()
-            except BaseException as error:  # noqa: BLE001 - handed on through the future
+            except BaseException as caught:  # noqa: BLE001 - handed on through the future
+                error = caught
+            # Idle before the result is known, so that who hears of it sees the worker as it is.
+            with self._ready:
+                self._running = False
+            if error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(result)
-            finally:
-                # Let go at once: a result may hold a large array, and the thread then sleeps.
-                del func, future
-                result = None
-                with self._ready:
-                    self._running = False
+            # Let go at once: a result may hold a large array, and the thread then sleeps.
+            del func, future, result, error

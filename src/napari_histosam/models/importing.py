@@ -71,9 +71,9 @@ def _recognise(path: Path) -> Detected:
             use = f"it needs the decoder {found.decoder}, which this version does not have"
         raise InputError(f"{path.name} looks like {found.what} (it begins with {first}): {use}.")
     # Building it is the only way to know that every part is there and has the right shape.
-    from napari_histosam.models.sam.build import load_sam
+    from napari_histosam.models.sam.build import fitting_sam
 
-    load_sam(state, path.name, found.variant)
+    fitting_sam(shapes(state), path.name, found.variant)
     return found
 
 

@@ -206,13 +206,14 @@ def read_for_import(session: Session, path: Path, report: Report, cancel: Cancel
 
 def apply_import(session: Session, incoming: Incoming) -> int:
     """Take a read file in, as one undo step; return how many objects came."""
-    known = {c.name for c in session.store.classes()}
-    for cls in incoming.result.classes:
-        if cls.name not in known:
-            session.store.put_class(cls)
     objects = incoming.result.objects
     # Looked up anew: edits may have come between reading and taking in.
-    session.store.replace(_clashes(session, objects), objects, label=f"Import {len(objects)}")
+    session.store.replace(
+        _clashes(session, objects),
+        objects,
+        label=f"Import {len(objects)}",
+        classes=incoming.result.classes,
+    )
     return len(objects)
 
 

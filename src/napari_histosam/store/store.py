@@ -130,16 +130,29 @@ class ObjectStore(StoreReader):
         self._replace(list(ids), (), label)
 
     def replace(
-        self, remove_ids: Iterable[str], add_objects: Iterable[SlideObject], label: str = "Replace"
+        self,
+        remove_ids: Iterable[str],
+        add_objects: Iterable[SlideObject],
+        label: str = "Replace",
+        *,
+        classes: Iterable[ObjectClass] = (),
     ) -> list[str]:
-        """Delete and add objects as one step (split, merge); return the ids of the new ones.
+        """Delete and add objects as one step (split, merge, import); return the new ones' ids.
+
+        Parameters
+        ----------
+        remove_ids : iterable of str
+        add_objects : iterable of SlideObject
+        label : str
+        classes : iterable of ObjectClass
+            Classes that come along; those that are there already stay as they are.
 
         Raises
         ------
         InputError
             An id to remove is not there, one to add is, or the store is read-only.
         """
-        return self._replace(list(remove_ids), list(add_objects), label)
+        return self._replace(list(remove_ids), list(add_objects), label, list(classes))
 
     def update(self, objects: Iterable[SlideObject], label: str = "Edit") -> None:
         """Put new versions of objects (same ids) in place as one step.
@@ -289,7 +302,11 @@ class ObjectStore(StoreReader):
         return change
 
     def _replace(
-        self, remove_ids: Sequence[str], objects: Sequence[SlideObject], label: str
+        self,
+        remove_ids: Sequence[str],
+        objects: Sequence[SlideObject],
+        label: str,
+        new_classes: Sequence[ObjectClass] = (),
     ) -> list[str]:
         items = encode(objects)
         if not items and not remove_ids:
@@ -299,6 +316,9 @@ class ObjectStore(StoreReader):
             _refuse_known(con, [item.id for item in items if item.id not in gone])
             step = edits.begin(con, label, self.author)
             before = edits.remove(con, step, (row[0] for row in gone.values()))
+            for cls in new_classes:
+                if _classes.number_of(con, cls.name) is None:
+                    _classes.put(con, step, cls, None)
             if items:
                 classes = _classes.ensure(con, step, (item.class_name for item in items))
                 first = _next_number(con)

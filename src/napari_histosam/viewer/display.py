@@ -25,6 +25,21 @@ TILE_BYTES = 96 << 20
 PAUSE_SECONDS = 0.05
 
 
+def refresh_when_loaded(
+    layer: Any, dispatcher: Dispatcher | None, *, thumbnail: bool = False
+) -> None:
+    """Refresh a layer, but not while napari's asynchronous slicing is still busy with it.
+
+    A refresh then would only be cancelled or pile up behind the one under way.
+    """
+    if dispatcher is not None and not layer.loaded:
+        dispatcher.later(
+            PAUSE_SECONDS, lambda: refresh_when_loaded(layer, dispatcher, thumbnail=thumbnail)
+        )
+    else:
+        layer.refresh(extent=False, highlight=False, thumbnail=thumbnail)
+
+
 class SlideDisplay:
     """The display of one slide, in one layer or, where a user has copied it, in several.
 
@@ -92,7 +107,7 @@ class SlideDisplay:
 
     def _refresh(self) -> None:
         for layer in self._layers:
-            layer.refresh(extent=False, highlight=False)
+            refresh_when_loaded(layer, self._dispatcher, thumbnail=True)
 
     def _sketched(self) -> list[tuple[int, int, int]]:
         """Return the tiles of which only a sketch is known: those of huge slides without levels."""

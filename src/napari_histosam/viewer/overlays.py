@@ -10,6 +10,7 @@ import shapely
 from napari_histosam.geometry.draw import draw_geometry
 from napari_histosam.geometry.window import Window
 from napari_histosam.viewer import layers as make
+from napari_histosam.viewer.display import refresh_when_loaded
 from napari_histosam.viewer.pyramid import OptimisticPyramid
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ class ObjectOverlay(Overlay):
         self.pyramid = OptimisticPyramid(
             raster, dispatcher, channels=0, fill=0, max_bytes=64 << 20, threads=1
         )
+        self._dispatcher = dispatcher
         self.pyramid.improved.connect(self._refresh)
 
     def changed(self, change: Change) -> None:
@@ -236,7 +238,7 @@ class ObjectOverlay(Overlay):
 
     def _refresh(self) -> None:
         if self.present:
-            self.layer().refresh(extent=False, thumbnail=False, highlight=False)
+            refresh_when_loaded(self.layer(), self._dispatcher)
 
 
 def _colour(prompt: Prompt) -> str:

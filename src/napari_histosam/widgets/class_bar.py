@@ -174,8 +174,9 @@ class ClassBar(QWidget):
         if self._controller is None:
             return
         session = self._controller.session
+        chosen = session.current_class == name
         session.store.put_class(new, name)
-        if session.current_class == name:
+        if chosen:
             self._follow(new.name)
 
     @told

@@ -45,12 +45,18 @@ class StatusLine(QWidget):
         """Show a job's progress until it ends."""
         from napari.utils import progress
 
-        self._jobs[job] = progress(total=100, desc=job.title)
+        self._jobs[job] = None
         self._show_last()
         job.progressed.connect(partial(self._on_progress, job))
         job.finished.connect(lambda _result: self._on_end(job))
         job.cancelled.connect(lambda: self._on_end(job, f"Stopped: {job.title}."))
         job.failed.connect(lambda error: self._on_end(job, sentence(error)))
+        # napari's bar lets Qt handle its events, so that a quick job can end right here.
+        activity = progress(total=100, desc=job.title)
+        if job in self._jobs:
+            self._jobs[job] = activity
+        else:
+            activity.close()
 
     def end(self) -> None:
         """Take all bars away."""
@@ -61,9 +67,10 @@ class StatusLine(QWidget):
         if job not in self._jobs:
             return
         share = state.fraction
-        if share is not None:
-            self._jobs[job].n = round(share * 100)
-            self._jobs[job].refresh()
+        activity = self._jobs[job]
+        if share is not None and activity is not None:
+            activity.n = round(share * 100)
+            activity.refresh()
         if job is self._last:
             self.bar.setRange(0, 0 if share is None else 1000)
             self.bar.setValue(0 if share is None else round(share * 1000))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # A click at the deepest point of an error lies about the error's half width from the border.
 _REACH = 1.2
 _MOST = 60.0
-_FAR = 1.5
+_FAR, _CONFINED = 1.5, 0.9
 # No cut comes closer to a positive click than this share of the way to it.
 _SPARE = 0.7
 _DISC, _SEED = 6.0, 2.0
@@ -35,10 +35,10 @@ def edited(
 ) -> Mask:
     """Return a mask that holds every positive click and no negative one beside it.
 
-    A positive click outside adds a disc that reaches a little into the mask, and what lies under
-    it up to the double of that; a negative one inside cuts a disc that reaches a little beyond
-    the border; what is then joined to no positive click goes. Without any mask, a positive click
-    makes a small disc.
+    A positive click outside adds what lies under it if that is no larger than the gap suggests,
+    else a disc that reaches a little into the mask; a negative one inside cuts a disc that
+    reaches a little beyond the border; what is then joined to no positive click goes. Without any
+    mask, a positive click makes a small disc.
 
     Parameters
     ----------
@@ -52,10 +52,11 @@ def edited(
         if not out[pixel(click)]:
             depth = _depth(~out, click) if out.any() else None
             radius = _DISC if depth is None else min(depth * _REACH + 1, _MOST)
+            near = regions.disc(mask.shape, *click, _FAR * radius)
             found = under(click) if depth is not None else None
-            if found is not None:
-                out |= found & regions.disc(mask.shape, *click, _FAR * radius)
-            out |= regions.disc(mask.shape, *click, radius)
+            if found is None or (found & near).sum() < _CONFINED * found.sum():
+                found = regions.disc(mask.shape, *click, radius)
+            out |= found
     for click in negatives:
         if out[pixel(click)]:
             radius = min(_depth(np.pad(out, 1), (click[0] + 1, click[1] + 1)) * _REACH + 1, _MOST)

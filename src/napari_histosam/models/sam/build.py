@@ -118,26 +118,35 @@ def load_sam(state: Mapping[str, Tensor], source: str, variant: str | None = Non
     InputError
         If names or shapes do not fit; the sentence lists the first few and the likely decoder.
     """
-    found = detect(shapes(state))
-    wanted = variant or found.variant
-    if wanted not in (*_VIT, "vit_t") or (variant is None and found.decoder != "sam"):
+    sam = fitting_sam(shapes(state), source, variant)
+    sam.load_state_dict({ours: state[name] for name, ours in published_names(sam).items()})
+    return sam.eval()
+
+
+def fitting_sam(
+    found: Mapping[str, tuple[int, ...]], source: str, variant: str | None = None
+) -> Sam:
+    """Return an unfilled SAM that takes exactly these names and shapes; see `load_sam`."""
+    kind = detect(found)
+    wanted = variant or kind.variant
+    if wanted not in (*_VIT, "vit_t") or (variant is None and kind.decoder != "sam"):
         wanted = "vit_b"  # to have something to compare with in the message
     sam = build_sam(wanted)
-    names = published_names(sam)
     own = sam.state_dict()
-    expected = {name: tuple(own[ours].shape) for name, ours in names.items()}
-    wrong = mismatch(expected, shapes(state), _OPTIONAL)
-    if wrong is not None:
-        advice = "choose a SAM checkpoint"
-        if found.decoder == "sam":
-            advice = f"pick a model of that size (it is {found.variant})"
-        elif found.decoder is not None:
-            advice = f"use the decoder {found.decoder}"
-        raise InputError(
-            f"{source} does not fit SAM {wanted} ({wrong}); it looks like {found.what}: {advice}."
-        )
-    sam.load_state_dict({ours: state[name] for name, ours in names.items()})
-    return sam.eval()
+    expected = {name: tuple(own[ours].shape) for name, ours in published_names(sam).items()}
+    wrong = mismatch(expected, found, _OPTIONAL)
+    if wrong is None:
+        return sam
+    advice = "choose a SAM checkpoint"
+    if kind.decoder == "sam" and kind.variant != wanted:
+        advice = f"pick a model of that size (it is {kind.variant})"
+    elif kind.decoder == "sam":
+        advice = "get the whole, unchanged checkpoint"
+    elif kind.decoder is not None:
+        advice = f"use the decoder {kind.decoder}"
+    raise InputError(
+        f"{source} does not fit SAM {wanted} ({wrong}); it looks like {kind.what}: {advice}."
+    )
 
 
 def published_names(sam: Sam) -> dict[str, str]:
