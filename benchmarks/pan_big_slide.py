@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness import WINDOW, Heart, in_child, load, middle, pan, show, table, zoom
+from harness import in_child, load, middle, table
+from heart import WINDOW, Heart, pan, show, zoom
 from make_pyramid import make_pyramid
 
 KINDS = ("frame", "pyramid", "slide")
@@ -91,7 +92,10 @@ def measure(rounds: int, where: bool) -> dict[str, dict[str, Any]]:
                     home = Path(folder) / "home"
                     found = in_child(__file__, task, home, NAPARI_ASYNC=flag)
                     runs.setdefault(f"{kind} {flag}", []).append(found)
-    return {key: middle(found) for key, found in runs.items()}
+    return {
+        key: {**middle(found), "crashes": sum(one["crashes"] for one in found)}
+        for key, found in runs.items()
+    }
 
 
 def main() -> None:
@@ -130,6 +134,9 @@ def main() -> None:
     head += ["zoom: median / longest, ms", "beyond the frame", "opening, s", "memory growth, MiB"]
     print(table(head, rows))
     print(f"\nMedians of {options.rounds} rounds; {load()} at the end.")
+    crashes = sum(case["crashes"] for case in found.values())
+    if crashes:
+        print(f"{crashes} processes crashed and were run again.")
     for key, case in found.items():
         for stack, count in case["stacks"]:
             print(f"{key}: {count:4} {stack}")

@@ -22,7 +22,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from harness import WINDOW, Heart, in_child, load, middle, pan, random_vit, table
+from harness import in_child, load, middle, random_vit, table
+from heart import WINDOW, Heart, pan
 from make_pyramid import make_pyramid
 
 STEPS = 40
@@ -177,6 +178,9 @@ def main() -> None:
     head += ["longest, difference", "model at work", "answers", "encode, ms", "torch threads"]
     print(table(head, rows))
     print(f"\nMedians of {options.rounds} rounds of {STEPS} moves; {load()} at the end.")
+    crashes = sum(case["crashes"] for case in found.values())
+    if crashes:
+        print(f"{crashes} processes crashed and were run again.")
     for model, case in found.items():
         for stack, count in case["stacks"]:
             print(f"{model}: {count:4} {stack}")

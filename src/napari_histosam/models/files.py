@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_histosam.errors import Cancelled, HistosamError
 
@@ -69,7 +69,7 @@ def copy_atomic(
     return size, digest.hexdigest()
 
 
-def file_hash(path: Path, algorithm: str = "sha256") -> str | None:
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
     """Return the hex digest of a file's content.
 
     Parameters
@@ -79,14 +79,13 @@ def file_hash(path: Path, algorithm: str = "sha256") -> str | None:
 
     Returns
     -------
-    str or None
-        None if ``xxh128`` is asked for and the package ``xxhash`` is not installed.
+    str
+        Hexadecimal digits.
     """
+    digest: Any
     if algorithm == "xxh128":
-        try:
-            import xxhash
-        except ModuleNotFoundError:
-            return None
+        import xxhash
+
         digest = xxhash.xxh128()
     elif algorithm == "sha256":
         digest = hashlib.sha256()
@@ -120,7 +119,6 @@ class HashMemory:
         if isinstance(entry, list) and entry[:2] == stamp:
             return str(entry[2])
         digest = file_hash(path)
-        assert digest is not None
         known = {k: v for k, v in self._read().items() if Path(k).exists()}
         known[key] = [*stamp, digest]
         # A home that cannot be written costs the next start a second, not this one its model.

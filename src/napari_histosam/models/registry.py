@@ -226,7 +226,7 @@ class ModelRegistry:
         list of dict
             ``{"name", "file", "path", "status"}`` per file, where status is ``"ok"``,
             ``"missing"``, ``"wrong"`` (not the published file) or ``"unchecked"`` (the card
-            states no hash, or one that this machine cannot compute).
+            states no hash).
         """
         chosen = list(self.cards().values()) if name is None else [self.get(name)]
         rows = []
@@ -297,10 +297,7 @@ class ModelRegistry:
         if entry.hash is None:
             return "unchecked"
         algorithm, _, known = entry.hash.partition(":")
-        found = file_hash(path, algorithm)
-        if found is None:
-            return "unchecked"
-        return "ok" if found == known else "wrong"
+        return "ok" if file_hash(path, algorithm) == known else "wrong"
 
     def _checked_hash(self, entry: WeightFile, path: Path) -> str:
         found = self._hashes.sha256(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -76,7 +75,7 @@ def fetch(
     try:
         pooch.retrieve(
             url=file.url,
-            known_hash=_checkable(file.hash),
+            known_hash=file.hash,
             fname=file.name,
             path=folder,
             downloader=downloader,
@@ -228,16 +227,6 @@ class _Resuming:
 
 class _Broken(Exception):
     """The answer ended before the file did."""
-
-
-def _checkable(known: str | None) -> str | None:
-    if known is not None and known.startswith("xxh128:"):
-        with contextlib.suppress(ModuleNotFoundError):
-            import xxhash  # noqa: F401
-
-            return known
-        return None  # `verify` says that it was not checked
-    return known
 
 
 def _by_hand(file: WeightFile, folder: Path) -> str:
