@@ -14,15 +14,6 @@ FIRST = (1134.0, 2027.5)
 FIELD = (1100.0, 1950.0, 1200.0, 2050.0)
 
 
-@pytest.fixture
-def notes():
-    """What napari tells the user in its own notifications."""
-    from napari.utils.notifications import notification_manager
-
-    notification_manager.records.clear()
-    return notification_manager.records
-
-
 def test_the_sample_from_the_menu(open_dock):
     hand = open_dock()
     hand.viewer.open_sample("napari-histosam", "cmu-1-small-region")
@@ -81,9 +72,9 @@ def test_what_is_no_slide_is_refused_in_a_sentence(open_dock, slide_copy, tmp_pa
     if name in content:
         path.write_bytes(content[name][:200_000])
     hand = open_dock()
-    with pytest.raises((ValueError, FileNotFoundError, Exception)) as caught:
+    with pytest.raises(Exception, match=name) as caught:
         hand.viewer.open(str(path), plugin="napari-histosam")
-    assert name in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
     assert not hand.viewer.layers
 
 
@@ -92,7 +83,7 @@ def test_a_stack_is_not_ours(open_dock, slide_copy, tmp_path):
     hand = open_dock()
     with pytest.raises(Exception, match="napari-histosam") as caught:
         hand.viewer.open([str(slide_copy), second], plugin="napari-histosam", stack=True)
-    assert "\n" not in str(caught.value).strip() or len(str(caught.value)) < 600
+    assert len(str(caught.value).splitlines()) == 1
     assert not hand.viewer.layers
     # Two files without stacking are two slides.
     hand.viewer.open([str(slide_copy), second], plugin="napari-histosam")
@@ -100,7 +91,7 @@ def test_a_stack_is_not_ours(open_dock, slide_copy, tmp_path):
     assert len(hand.dock.workbench.slide_layers()) == 2
 
 
-def test_the_window_stays_alive_at_work(open_dock, slide_copy, capsys):
+def test_the_window_stays_alive_at_work(open_dock, slide_copy, record_property):
     """Measured, not judged: the longest gaps between two beats of a timer in the window."""
     hand = open_dock(slide_copy)
     hand.look(*FIELD)
@@ -136,8 +127,8 @@ def test_the_window_stays_alive_at_work(open_dock, slide_copy, capsys):
         measured("accept", hand.controller.accept)
     measured("zoom out", hand.viewer.reset_view)
     clock.stop()
-    with capsys.disabled():
-        print({k: f"{v * 1e3:.0f} ms" for k, v in gaps.items()})
+    for name, seconds in gaps.items():
+        record_property(f"longest stall, {name}, ms", round(seconds * 1e3))
     assert len(hand.session.store) == 3
     assert max(gaps.values()) < 5
 
@@ -170,6 +161,7 @@ def test_a_huge_slide_without_levels_gets_a_true_overview(open_dock, tmp_path):
     display = hand.controller.layer.metadata["histosam_display"]
     tiles = display._tiles
     deep = len(tiles.shapes) - 1
+    assert display._builder is not None
     hand.until(lambda: display._builder is None or not display._builder.is_alive())
     hand.ready()
     assert tiles.is_exact(deep, 0, 0)

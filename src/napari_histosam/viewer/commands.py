@@ -30,7 +30,10 @@ class Commands(ABC):
     @told
     def accept(self) -> None:
         """Keep what is previewed."""
-        self.session.accept()
+        kept = self.session.accept()
+        if kept:
+            name = self.session.store.get(kept[0]).class_name or "unclassified"
+            self.say(f"Kept as {name}." if len(kept) == 1 else f"Kept {len(kept)} objects.")
 
     @told
     def reject(self) -> None:

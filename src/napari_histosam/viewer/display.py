@@ -10,6 +10,7 @@ from napari_histosam.errors import HistosamError
 from napari_histosam.slide.cache import TileCache
 from napari_histosam.viewer.colour import ColouredTiles
 from napari_histosam.viewer.pyramid import OptimisticPyramid
+from napari_histosam.viewer.refresh import PAUSE_SECONDS, Refresher
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -22,22 +23,6 @@ _log = logging.getLogger(__name__)
 DISPLAY_BYTES = 256 << 20
 # Exact tiles from which the slide makes its virtual levels.
 TILE_BYTES = 96 << 20
-PAUSE_SECONDS = 0.05
-
-
-def refresh_when_loaded(
-    layer: Any, dispatcher: Dispatcher | None, *, thumbnail: bool = False
-) -> None:
-    """Refresh a layer, but not while napari's asynchronous slicing is still busy with it.
-
-    A refresh then would only be cancelled or pile up behind the one under way.
-    """
-    if dispatcher is not None and not layer.loaded:
-        dispatcher.later(
-            PAUSE_SECONDS, lambda: refresh_when_loaded(layer, dispatcher, thumbnail=thumbnail)
-        )
-    else:
-        layer.refresh(extent=False, highlight=False, thumbnail=thumbnail)
 
 
 class SlideDisplay:
@@ -64,6 +49,7 @@ class SlideDisplay:
             max_bytes=DISPLAY_BYTES,
         )
         self._layers: list[Any] = []
+        self._refresher = Refresher(dispatcher, self._layers.__contains__, thumbnail=True)
         self._stop = threading.Event()
         self._builder: threading.Thread | None = None
         self.pyramid.improved.connect(self._refresh)
@@ -107,7 +93,7 @@ class SlideDisplay:
 
     def _refresh(self) -> None:
         for layer in self._layers:
-            refresh_when_loaded(layer, self._dispatcher, thumbnail=True)
+            self._refresher.refresh(layer)
 
     def _sketched(self) -> list[tuple[int, int, int]]:
         """Return the tiles of which only a sketch is known: those of huge slides without levels."""

@@ -10,8 +10,8 @@ import shapely
 from napari_histosam.geometry.draw import draw_geometry
 from napari_histosam.geometry.window import Window
 from napari_histosam.viewer import layers as make
-from napari_histosam.viewer.display import refresh_when_loaded
 from napari_histosam.viewer.pyramid import OptimisticPyramid
+from napari_histosam.viewer.refresh import Refresher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -208,7 +208,7 @@ class ObjectOverlay(Overlay):
         self.pyramid = OptimisticPyramid(
             raster, dispatcher, channels=0, fill=0, max_bytes=64 << 20, threads=1
         )
-        self._dispatcher = dispatcher
+        self._refresher = Refresher(dispatcher, lambda layer: self.present and self.owns(layer))
         self.pyramid.improved.connect(self._refresh)
 
     def changed(self, change: Change) -> None:
@@ -238,7 +238,7 @@ class ObjectOverlay(Overlay):
 
     def _refresh(self) -> None:
         if self.present:
-            refresh_when_loaded(self.layer(), self._dispatcher)
+            self._refresher.refresh(self.layer())
 
 
 def _colour(prompt: Prompt) -> str:

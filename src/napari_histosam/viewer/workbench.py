@@ -148,9 +148,7 @@ class Workbench:
         self.controller.said.connect(self.say)
         self._scale_bar()
         self.controller_changed.emit(self.controller)
-        if store.read_only:
-            self.say(store.read_only_reason or "The objects are open for reading only.")
-        elif store.note:
+        if store.note:
             self.say(store.note)
 
     def take_over(self) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # qtpy gives it at run time
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at run time
+    QSize,
+    Signal,
+)
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_histosam.widgets.class_bar import ClassBar
@@ -41,6 +44,10 @@ class AnnotateTab(QWidget):
         self.model.said.connect(self.said)
         self.model.job_started.connect(self.job_started)
         self.classes.said.connect(self.said)
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for width only; of texts that wrap, Qt's least height is that of the narrowest."""
+        return QSize(super().minimumSizeHint().width(), 0)
 
     def show_controller(self, controller: Controller | None) -> None:
         """Follow another session."""

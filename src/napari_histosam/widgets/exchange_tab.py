@@ -11,7 +11,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at 
     QTimer,
     Signal,
 )
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QVBoxLayout, QWidget
 
 from napari_histosam.session.handover import (
     FORMATS,
@@ -73,7 +73,7 @@ class ExchangeTab(QWidget):
         self.region = ComboBox(label="Objects", choices=list(REGIONS))
         self.origin = ComboBox(label="Origin", choices=list(ORIGINS))
         self.origin.tooltip = ORIGIN_TIP
-        self.downsample = ComboBox(label="Step", choices=[(_step(n), n) for n in STEPS])
+        self.downsample = ComboBox(label="Shrink", choices=[(_step(n), n) for n in STEPS])
         self.downsample.tooltip = "Level-0 pixels per label pixel, along x and along y"
         self.detections = CheckBox(label="", text="As detections (lighter for many cells)")
         self.options = Container(
@@ -137,6 +137,9 @@ class ExchangeTab(QWidget):
     def showEvent(self, event: Any) -> None:
         """Say what would be written now; while the tab is hidden nobody reads it."""
         super().showEvent(event)
+        titles = [t for t in self.options.native.findChildren(QLabel) if t.text()]
+        for title in titles:
+            title.setMinimumWidth(max(t.sizeHint().width() for t in titles))
         self._preview()
 
     def say(self, text: str) -> None:
@@ -258,7 +261,7 @@ class ExchangeTab(QWidget):
         self.confirm.setVisible(waiting)
         self.discard.setVisible(waiting)
         self.import_button.setVisible(not waiting)
-        self.import_text.setText(self._incoming.text if self._incoming else WELCOME)
+        self.import_text.setText(self._incoming.text.strip() if self._incoming else WELCOME)
 
     @told
     def _confirm(self) -> None:
@@ -274,4 +277,4 @@ class ExchangeTab(QWidget):
 
 
 def _step(pixels: int) -> str:
-    return "every pixel" if pixels == 1 else f"{pixels} x {pixels} pixels in one"
+    return "not at all" if pixels == 1 else f"{pixels} x {pixels} pixels to one"

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # qtpy gives it at run time
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_histosam.jobs import Progress
 from napari_histosam.viewer.attempt import told
-from napari_histosam.widgets.parts import button, note, row
+from napari_histosam.widgets.parts import button, choice, label, note, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,7 @@ class ModelBox(QWidget):
         self._jobs = jobs
         self._controller: Controller | None = None
         self._filling = False
-        self.choice = QComboBox()
-        self.choice.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.choice = choice()
         self.choice.currentIndexChanged.connect(self._chosen)
         self.state = QLabel()
         self.card_text = note()
@@ -54,7 +53,7 @@ class ModelBox(QWidget):
         self.bring = button("Import file…", "Take a weights file that you have", self._import)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row(QLabel("Model"), self.choice, self.state))
+        layout.addLayout(row(label("Model"), self.choice, self.state))
         layout.addWidget(self.card_text)
         layout.addLayout(row(self.consent, self.fetch, self.bring, stretch=True))
         self.refresh()
@@ -81,7 +80,7 @@ class ModelBox(QWidget):
         self.choice.clear()
         registry = self._workbench.registry
         for card in registry.cards().values():
-            mark = "" if registry.is_ready(card.name) else "   (weights absent)"
+            mark = "" if registry.is_ready(card.name) else " (absent)"
             self.choice.addItem(card.name + mark, card.name)
         self.choice.setCurrentIndex(max(0, self.choice.findData(wanted)))
         self._filling = False
@@ -130,13 +129,20 @@ class ModelBox(QWidget):
         else:
             colour, text = LOADING, "loading"
         self.state.setText(f'<span style="color:{colour}">●</span> {text}')
-        self.card_text.setText(_brief(card))
+        self.card_text.setText(_brief(card) + ("" if ready else self._meanwhile()))
         self.card_text.setToolTip(_describe(card))
         self.choice.setToolTip(_describe(card))
         self.consent.setVisible(asks)
         fetchable = bool(card.files) and all(f.url for f in card.files)
         self.fetch.setVisible(not ready and not asks and fetchable)
         self.bring.setVisible(not ready)
+
+    def _meanwhile(self) -> str:
+        """Return what absent weights mean for the user."""
+        text = "\nIts weights are not on this computer."
+        if self._controller is None:
+            return text
+        return f"{text} Until they are, {self._controller.session.card.name} goes on answering."
 
     @told
     def _agree(self) -> None:

@@ -1,140 +1,31 @@
-"""The table of accepted objects: pages from the store, filter, select, fly to, change."""
+"""The table of accepted objects: filter, select, fly to, change."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, Qt
+from qtpy.QtCore import QItemSelection, QItemSelectionModel, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
     QHeaderView,
     QLabel,
     QLineEdit,
+    QSizePolicy,
     QTableView,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_histosam.store.table import Listing
 from napari_histosam.viewer.tools import Tool
-from napari_histosam.widgets.parts import button, chip, micrometres2, number, row
+from napari_histosam.widgets.object_rows import ObjectTableModel
+from napari_histosam.widgets.parts import button, number, row
 
 if TYPE_CHECKING:
-    from qtpy.QtCore import QModelIndex, QPersistentModelIndex
+    from qtpy.QtCore import QModelIndex
 
-    from napari_histosam.store import ObjectStore
-    from napari_histosam.store import Row as StoreRow
     from napari_histosam.viewer.controller import Controller
-
-    Index = QModelIndex | QPersistentModelIndex
-
-PAGE = 200
-COLUMNS = ("#", "Class", "Area", "Score", "Source")
-ORDERS = ("number", "class", "area", "score", "source")
-TO_THE_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-
-
-class ObjectTableModel(QAbstractTableModel):
-    """Rows of a store, read page by page when they come into view."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._store: ObjectStore | None = None
-        self._mpp: tuple[float, float] | None = None
-        self._pages: dict[int, list[StoreRow]] = {}
-        self._count = 0
-        self._chips: dict[str | None, Any] = {}
-        self.listing = Listing(order_by="number", descending=True)
-
-    def show_store(self, store: ObjectStore | None, mpp: tuple[float, float] | None) -> None:
-        """List another store's objects; ``mpp`` turns areas into µm²."""
-        self._store, self._mpp = store, mpp
-        self.reload()
-
-    def reload(self) -> None:
-        """Forget all pages and count anew."""
-        self.beginResetModel()
-        self._pages.clear()
-        self._count = 0
-        self._chips = {}
-        if self._store is not None:
-            self._count = self._store.row_count(**self._only())
-            self._chips = {c.name: chip(c.colour, 10) for c in self._store.classes()}
-        self.endResetModel()
-
-    def rowCount(self, parent: Index | None = None) -> int:
-        """Return how many objects are listed."""
-        return 0 if parent is not None and parent.isValid() else self._count
-
-    def columnCount(self, parent: Index | None = None) -> int:
-        """Return how many columns there are."""
-        return len(COLUMNS)
-
-    def row(self, index: int) -> StoreRow | None:
-        """Return one listed object."""
-        if self._store is None or not 0 <= index < self._count:
-            return None
-        page, at = divmod(index, PAGE)
-        if page not in self._pages:
-            if len(self._pages) > 20:
-                self._pages.clear()
-            self._pages[page] = self._store.rows(
-                page * PAGE, PAGE, self.listing.order_by, self.listing.descending, **self._only()
-            )
-        rows = self._pages[page]
-        return rows[at] if at < len(rows) else None
-
-    def position(self, key: str) -> int | None:
-        """Return the row of an object, or None if it is not listed."""
-        if self._store is None:
-            return None
-        order = (self.listing.order_by, self.listing.descending)
-        return self._store.position_of(key, *order, **self._only())
-
-    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return what a cell shows."""
-        column = index.column()
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return TO_THE_RIGHT if column in (0, 2, 3) else None
-        if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.DecorationRole):
-            return None
-        found = self.row(index.row())
-        if found is None:
-            return None
-        if role == Qt.ItemDataRole.DecorationRole:
-            return self._chips.get(found.class_name) if column == 1 else None
-        return self._text(found, column)
-
-    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:
-        """Return a column's title."""
-        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return COLUMNS[section]
-        return None
-
-    def sort(self, column: int, order: Any = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by a column."""
-        down = order == Qt.SortOrder.DescendingOrder
-        self.listing = replace(self.listing, order_by=ORDERS[column], descending=down)  # type: ignore[arg-type]
-        self.reload()
-
-    def _only(self) -> dict[str, Any]:
-        """Return what the listing keeps, as the store's arguments."""
-        return {"text": self.listing.text, "class_name": self.listing.class_name}
-
-    def _text(self, found: StoreRow, column: int) -> str:
-        if column == 0:
-            return str(found.number)
-        if column == 1:
-            return found.class_name or "unclassified"
-        if column == 2:
-            if self._mpp is None:
-                return f"{number(found.area_px)} px²"
-            return micrometres2(found.area_px * self._mpp[0] * self._mpp[1])
-        if column == 3:
-            return "" if found.score is None else f"{found.score:.2f}"
-        return found.source
 
 
 class ObjectTable(QWidget):
@@ -164,10 +55,12 @@ class ObjectTable(QWidget):
         self.view.setWordWrap(False)
         header = self.view.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.setStretchLastSection(True)
-        for column, width in enumerate((40, 96, 76, 48)):
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        header.setMinimumSectionSize(36)
+        for column, width in {0: 46, 2: 76, 3: 50, 4: 76}.items():
             self.view.setColumnWidth(column, width)
         self.view.setMinimumHeight(130)
+        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         self.view.clicked.connect(self._fly)
         self.view.selectionModel().selectionChanged.connect(self._selected)
         self.refine = button(
@@ -259,7 +152,7 @@ class ObjectTable(QWidget):
             at = self.model.position(key)
             if at is not None:
                 last = self.model.index(at, 0)
-                chosen.select(last, self.model.index(at, len(COLUMNS) - 1))
+                chosen.select(last, self.model.index(at, self.model.columnCount() - 1))
         self.view.selectionModel().select(chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect)
         if last is not None:
             self.view.scrollTo(last)

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +53,16 @@ def button(text: str, tip: str, do: Callable[[], object]) -> QPushButton:
     return made
 
 
+def choice(tip: str = "") -> QComboBox:
+    """Return a list that takes what width there is, however long its entries are."""
+    made = QComboBox()
+    made.setToolTip(tip)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    made.setMinimumContentsLength(8)
+    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    return made
+
+
 def tool_button(text: str, tip: str, *, checkable: bool = False) -> QToolButton:
     """Return a flat button with text."""
     made = QToolButton()
@@ -58,21 +75,21 @@ def tool_button(text: str, tip: str, *, checkable: bool = False) -> QToolButton:
     return made
 
 
-def heading(text: str) -> QLabel:
-    """Return a small heading with a line's weight."""
-    label = QLabel(text)
-    label.setStyleSheet("font-weight: 600; margin-top: 4px;")
-    return label
+def label(text: str) -> QLabel:
+    """Return a label that leaves the width to its neighbour."""
+    made = QLabel(text)
+    made.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
+    return made
 
 
 def note(text: str = "") -> QLabel:
     """Return a label for explanations: wraps, selectable, a little dimmed."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    label.setStyleSheet("color: #a8b0ba;")
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    return label
+    made = QLabel(text)
+    made.setWordWrap(True)
+    made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    made.setStyleSheet("color: #a8b0ba;")
+    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return made
 
 
 def row(*widgets: QWidget, stretch: bool = False) -> QHBoxLayout:
@@ -85,14 +102,6 @@ def row(*widgets: QWidget, stretch: bool = False) -> QHBoxLayout:
     if stretch:
         layout.addStretch(1)
     return layout
-
-
-def rule() -> QFrame:
-    """Return a thin horizontal line."""
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setStyleSheet("color: rgba(255, 255, 255, 40);")
-    return line
 
 
 def number(value: float) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # qtpy gives it at run time
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QLabel,
@@ -17,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_histosam.viewer.colour import set_transform
-from napari_histosam.widgets.parts import button, note, number, row
+from napari_histosam.widgets.parts import button, choice, note, number, row
 
 if TYPE_CHECKING:
     from napari_histosam.slide import Slide
@@ -29,6 +28,11 @@ FILTER = (
     "Slides (*.svs *.ndpi *.mrxs *.scn *.vms *.vmu *.bif *.svslide *.tif *.tiff *.btf *.dcm "
     "*.czi *.jp2 *.png *.jpg *.jpeg);;All files (*)"
 )
+
+
+WELCOME = "Open a slide, or drop one on the canvas. To try it out, use File, Open Sample."
+# What OpenSlide calls the files of no scanner in particular.
+PLAIN = ("generic-tiff", "dicom")
 
 
 class SlideBar(QWidget):
@@ -49,13 +53,12 @@ class SlideBar(QWidget):
         self._workbench = workbench
         self._controller: Controller | None = None
         self._filling = False
-        self.slides = QComboBox()
-        self.slides.setToolTip(
+        self.slides = choice(
             "The slide at work. Other slides and RGB images of the viewer are here too."
         )
-        self.slides.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.slides.currentIndexChanged.connect(self._choose)
         self.open_button = button("Open slide…", "Open a slide file", self.ask_file)
+        self.open_button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.facts = note()
         self.mpp_x, self.mpp_y = _mpp_box(), _mpp_box()
         self.mpp_x.valueChanged.connect(self.mpp_y.setValue)
@@ -83,7 +86,10 @@ class SlideBar(QWidget):
             "Try again", "Take over once the other window is closed", self.take_over_requested.emit
         )
         self.read_only_row = QWidget()
-        self.read_only_row.setLayout(row(self.read_only, self.take_over))
+        locked = QVBoxLayout(self.read_only_row)
+        locked.setContentsMargins(0, 0, 0, 0)
+        locked.addWidget(self.read_only)
+        locked.addLayout(row(self.take_over, stretch=True))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row(self.slides, self.open_button))
@@ -107,7 +113,7 @@ class SlideBar(QWidget):
         store = controller.session.store if controller else None
         self.read_only_row.setVisible(store is not None and store.read_only)
         self.read_only.setText((store.read_only_reason if store else None) or "")
-        self.facts.setText(_facts(slide) if slide else "Open a slide, or drop one on the canvas.")
+        self.facts.setText(_facts(slide) if slide else WELCOME)
         self.scale_row.setVisible(slide is not None and slide.mpp is None)
         display = self._display
         self.icc.setVisible(display is not None and bool(display.slide.icc_profile))
@@ -158,8 +164,9 @@ def _facts(slide: Slide) -> str:
         scale = f"{slide.mpp[0]:.4g} x {slide.mpp[1]:.4g} µm/px"
     power = f" · {slide.objective:g}x" if slide.objective else ""
     size = f"{number(slide.width)} x {number(slide.height)} px"
-    maker = slide.vendor or slide.format
-    return f"{maker.capitalize()} · {scale}{power} · {size}"
+    plain = slide.vendor is None or slide.vendor in PLAIN
+    maker = slide.format.removeprefix("generic-").upper() if plain else slide.format.capitalize()
+    return f"{maker} · {scale}{power} · {size}"
 
 
 def _mpp_box() -> QDoubleSpinBox:
