@@ -332,3 +332,31 @@ def test_napari_tools_cannot_change_what_our_layers_show(hand):
     hand.click(*SECOND)
     assert len(hand.session.prompts) == 2
     assert len(layer(hand, "Clicks").data) == 2
+
+
+def test_a_floating_or_hidden_dock_goes_on_working(hand, qtbot):
+    controller = hand.controller
+    docked = next(iter(hand.viewer.window._wrapped_dock_widgets.values()))
+    docked.setFloating(True)
+    qtbot.wait(100)
+    docked.hide()
+    docked.show()
+    docked.setFloating(False)
+    qtbot.wait(100)
+    assert hand.controller is controller
+    hand.look(*FIELD)
+    hand.click(*FIRST)
+    hand.key(Qt.Key_N)
+    assert len(hand.session.store) == 1
+
+
+def test_in_3d_the_tools_rest(hand):
+    hand.viewer.dims.ndisplay = 3
+    hand.qtbot.wait(200)
+    hand.click(*FIRST)
+    assert len(hand.session.prompts) == 0
+    assert "2D" in hand.said
+    hand.viewer.dims.ndisplay = 2
+    hand.look(*FIELD)
+    hand.click(*FIRST)
+    assert len(hand.session.prompts) == 1

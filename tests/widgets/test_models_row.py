@@ -194,3 +194,18 @@ def test_without_a_slide_a_model_can_be_chosen(open_dock, slide_copy, histosam_h
     hand.viewer.open(str(slide_copy), plugin="napari-histosam")
     hand.ready()
     assert hand.session.card.name == "twin"
+
+
+def test_a_licence_comes_before_the_download(open_dock, slide_copy, histosam_home):
+    files = [{"name": "nc.pth", "url": "http://127.0.0.1:9/nc.pth", "bytes": 1000}]
+    terms = {"non_commercial": True, "licence": "CC BY-NC-SA 4.0"}
+    add_card(histosam_home, "nc", decoder="sam", variant="vit_b", files=files, **terms)
+    hand = open_dock(slide_copy)
+    box = pick(hand, "nc")
+    assert box.consent.isVisible()
+    assert not box.fetch.isVisible()
+    hand.press(box.consent)
+    assert not box.consent.isVisible()
+    assert box.fetch.isVisible()
+    assert "absent" in box.state.text()
+    assert hand.session.card.name == "classical"
