@@ -65,6 +65,8 @@ def fetch(
     """
     import pooch
 
+    # It names each address on stderr; who asked for the file is told by the progress instead.
+    pooch.get_logger().setLevel("WARNING")
     if file.url is None:
         raise InputError(
             f"{file.name} cannot be fetched by the program: get it from its authors and hand it in "
