@@ -58,11 +58,24 @@ class Hand:
     def ready(self) -> None:
         """Wait for the model, the answers and the tiles."""
         self.until(lambda: self.controller is not None and self.session.settled)
-        pyramid = self.controller.layer.metadata.get("histosam_pyramid")
-        self.until(
-            lambda: self.controller.objects.pyramid.idle and (pyramid is None or pyramid.idle)
-        )
+        # A camera that has just moved asks for its tiles when it is drawn, and what these improve
+        # is drawn after them: so draw, wait, draw.
+        for _ in range(2):
+            self.canvas.repaint()
+            self.until(lambda: self.shown_exactly)
+        self.canvas.repaint()
         self.qtbot.wait(120)
+
+    @property
+    def shown_exactly(self) -> bool:
+        """Whether every tile of the last drawn view is there, and napari has sliced it."""
+        pyramid = self.controller.layer.metadata.get("histosam_pyramid")
+        layers = [self.controller.layer, *self.viewer.layers]
+        return (
+            self.controller.objects.pyramid.idle
+            and (pyramid is None or pyramid.idle)
+            and all(layer.loaded for layer in layers)
+        )
 
     def at(self, x: float, y: float) -> QPoint:
         """Return the canvas px of a level-0 point."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 UNCLASSIFIED: Final = 0
 """The number of "no class"."""
 
-UNCLASSIFIED_COLOUR: Final[Colour] = (200, 200, 200)
+UNCLASSIFIED_COLOUR: Final[Colour] = (0, 140, 120)
 
 DEFAULT_CLASSES: Final = (
     ObjectClass("Tumor", (200, 0, 0)),
