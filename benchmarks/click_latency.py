@@ -140,7 +140,7 @@ def main() -> None:
     report: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         registry = TimedRegistry(Path(folder), clock)
-        jobs = [("classical", spots)]
+        jobs = [("histosam-small", spots), ("classical", spots)]
         if options.vit:
             jobs.append((random_vit(registry, Path(folder)), spots[:3]))
         for name, at in jobs:

@@ -132,7 +132,7 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--models", nargs="+", default=["classical", "vit-b"])
+    parser.add_argument("--models", nargs="+", default=["histosam-small", "classical", "vit-b"])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--nice", type=int)
     parser.add_argument("--where", action="store_true", help="print what the stalls were spent on")

@@ -126,8 +126,10 @@ def test_models_for_people(histosam):
 def test_models_verify(histosam, refused, histosam_home):
     status, out, _ = histosam("models", "verify", "--json")
     assert status == 0
-    assert {row["status"] for row in json.loads(out)} == {"missing"}
-    assert "No weights" in histosam("models", "verify")[1]
+    status_of = {row["name"]: row["status"] for row in json.loads(out)}
+    assert status_of.pop("histosam-small") == "ok"
+    assert set(status_of.values()) == {"missing"}
+    assert "histosam-small" in histosam("models", "verify")[1]
     card = ModelRegistry().get("sam-vit-b")
     broken = histosam_home / "weights" / card.files[0].name
     broken.parent.mkdir(parents=True)
@@ -262,7 +264,8 @@ def test_segment_refusals(refused, sample_slide_path, prompts, tmp_path):
     assert "No model is called 'nope'" in line(__model="nope")
     assert "not on this machine" in line(__model="mobile-sam")
     assert "no file" in line(__model="sam-vit-b", __weights=tmp_path / "none.pth")
-    assert "classical has no weights" in line(__weights=text)
+    assert "is no checkpoint" in line(__weights=text)
+    assert "classical has no weights" in line(__model="classical", __weights=text)
     assert "is not there" in line(__out=tmp_path / "nowhere" / "o.geojson")
     assert "is a folder" in line(__out=tmp_path)
     assert "suffix" in line(__out=tmp_path / "o.xyz")
@@ -483,12 +486,14 @@ def test_help_loads_nothing_heavy():
     assert not loaded & {"numpy", "torch", "shapely", "openslide", "napari", "cv2"}
 
 
-def test_a_session_needs_no_torch(sample_slide_path):
+def test_a_session_without_a_network_needs_no_torch(sample_slide_path):
     code = (
         "import sys; from napari_histosam import Session, open_slide\n"
-        f"with open_slide({str(sample_slide_path)!r}) as slide, Session(slide) as session:\n"
+        f"with open_slide({str(sample_slide_path)!r}) as slide:\n"
+        "    session = Session(slide, model='classical')\n"
         "    session.add_point(1134, 2027.5)\n"
         "    assert session.accept()\n"
+        "    session.close()\n"
         "print(*sys.modules)"
     )
     done = subprocess.run(

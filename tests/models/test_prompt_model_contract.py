@@ -27,7 +27,7 @@ class Case:
     embedding: Embedding
 
 
-@pytest.fixture(scope="module", params=["classical", "mobile-sam"])
+@pytest.fixture(scope="module", params=["classical", "histosam-small", "mobile-sam"])
 def case(
     request: pytest.FixtureRequest,
     session_registry: ModelRegistry,

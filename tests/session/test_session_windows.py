@@ -204,3 +204,53 @@ def test_neighbours_lie_on_the_grid_and_on_the_slide(bounds) -> None:
         # A click in the middle of it, or where the slide ends before, leads to it.
         x, y = min(max(one.cx, 0), stage.width), min(max(one.cy, 0), stage.height)
         assert first_window(stage, card(), (x, y, x, y)) == one
+
+
+# -- models that look at several scales -----------------------------------------------------------
+
+LEAST, MOST = 36.0, 300.0
+
+
+def scaling_card() -> ModelCard:
+    return ModelCard("s", "s", "s", "none", ("point",), 512, object_px=(LEAST, MOST))
+
+
+@given(st.floats(30, 60_000), st.floats(0.01, 200), scales)
+def test_the_scale_follows_the_size_of_an_object(side, zoom, mpp) -> None:
+    at = (40_000.0, 30_000.0, 40_000.0 + side, 30_000.0 + side)
+    window = first_window(Stage(mpp=mpp), scaling_card(), at, view_scale=zoom, side=side)
+    coarser, finer = max(window.scale), min(window.scale)
+    assert coarser >= FINEST or finer >= FINEST / 3
+    shown = side / window.scale[0]
+    aspect = coarser / finer
+    assert shown <= MOST * 1.001
+    assert shown >= LEAST * 0.999 or coarser <= FINEST * 2 * aspect
+    assert window.contains(corners(at), 0)
+
+
+def test_a_size_that_suits_the_zoom_leaves_it() -> None:
+    at = (5000.0, 5000.0, 5100.0, 5100.0)
+    plain = first_window(Stage(), scaling_card(), at, view_scale=1.0)
+    assert first_window(Stage(), scaling_card(), at, view_scale=1.0, side=100.0) == plain
+    small = first_window(Stage(), scaling_card(), at, view_scale=8.0, side=100.0)
+    assert small.scale[0] == 2.0
+
+
+def test_models_of_one_scale_do_not_follow_the_size() -> None:
+    at = (5000.0, 5000.0, 5100.0, 5100.0)
+    plain = first_window(Stage(), card(), at, view_scale=1.0)
+    assert first_window(Stage(), card(), at, view_scale=1.0, side=2000.0) == plain
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [((224, 224), 0.5), ((1000, 800), 0.5), ((1500, 1500), 1.0), ((90_000,) * 2, 1)],
+)
+def test_without_zoom_and_mpp_a_picture_is_seen_as_a_whole(size, scale) -> None:
+    stage = Stage(*size, mpp=None)
+    assert base_scale(stage, scaling_card(), None) == (scale, scale)
+
+
+def test_without_zoom_several_scales_begin_finer() -> None:
+    assert base_scale(Stage(), scaling_card(), None)[0] == 1.0
+    assert base_scale(Stage(), card(), None)[0] == 2.0

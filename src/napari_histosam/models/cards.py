@@ -67,6 +67,9 @@ class ModelCard:
         per image (MedSAM).
     page : str
         Where a person reads about the weights and finds files that must be brought by hand.
+    object_px : tuple of float, optional
+        Window px, least and most, that the longer side of an object should have; given, the
+        window's scale follows a box or an object's known size before it follows the zoom.
     """
 
     name: str
@@ -84,3 +87,4 @@ class ModelCard:
     aliases: tuple[str, ...] = ()
     pixels: Pixels = "imagenet"
     page: str = ""
+    object_px: tuple[float, float] | None = None

@@ -92,7 +92,7 @@ def card_from_dict(data: dict[str, Any]) -> ModelCard:
         raise ValueError(f"prompts must be among {', '.join(get_args(PromptKind))}")
     if data.get("pixels", "imagenet") not in get_args(Pixels):
         raise ValueError(f"pixels must be one of {', '.join(get_args(Pixels))}")
-    for member in ("window_scales", "aliases"):
+    for member in ("window_scales", "aliases", "object_px"):
         if member in data:
             plain[member] = tuple(data[member])
     plain["files"] = tuple(_weight_file(entry) for entry in data.get("files", ()))

@@ -66,6 +66,20 @@ def choose_device(wish: str = "auto") -> Device:
     return Device(wish, f"Running on {wish}, as asked")
 
 
+def computes_bfloat16(device: str) -> bool:
+    """Tell whether a device computes bfloat16 in hardware, and so faster than float32.
+
+    For CPUs only (x86 with AVX512-BF16 or AMX): GPUs are quick enough with float32.
+    """
+    import torch
+
+    if device != "cpu":
+        return False
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    probes = [getattr(torch.cpu, name, None) for name in names]
+    return any(probe is not None and probe() for probe in probes)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that a device's memory ran out."""
     import torch
@@ -137,3 +151,25 @@ def _free(device: str) -> None:
         torch.cuda.empty_cache()
     elif device == "mps" and torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def threads() -> int:
+    """Return how many CPU threads a model may use."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def use_threads(count: int) -> None:
+    """Have models use so many CPU threads in this process.
+
+    Raises
+    ------
+    InputError
+        If it is no positive number.
+    """
+    import torch
+
+    if count < 1:
+        raise InputError(f"{count} threads are too few: give 1 or more.")
+    torch.set_num_threads(count)

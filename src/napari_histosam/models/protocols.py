@@ -50,6 +50,9 @@ class ObjectPrompts:
     logits : (h, w) float32 array, or None
         Low-resolution logits of a previous answer of the same model on the same window; used in
         place of ``mask`` where the decoder takes them.
+    side : float, optional
+        The side (root of the area) in window px that such objects had so far; decoders that are
+        unsure of the object's size may use it.
     """
 
     points: NDArray[np.float64] | None = None
@@ -57,6 +60,7 @@ class ObjectPrompts:
     box: NDArray[np.float64] | None = None
     mask: NDArray[np.bool_] | None = None
     logits: NDArray[np.float32] | None = None
+    side: float | None = None
 
 
 @dataclass(frozen=True)

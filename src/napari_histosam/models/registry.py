@@ -159,28 +159,22 @@ class ModelRegistry:
             if files:
                 raise InputError("The model classical has no weights: leave the files away.")
             return ClassicalModel(card)
-        if card.decoder != "sam":
-            raise InputError(
-                f"{card.name} needs the decoder {card.decoder}, which this version does not have: "
-                "update napari-histosam."
-            )
+        load = _loader(card)
         if self.needs_consent(card.name) and not files:
             raise InputError(
                 f"The weights of {card.name} are for non-commercial use ({card.licence}): accept "
                 "their licence first."
             )
-        from napari_histosam.models.sam.load import load_model
-
         if files is None:
             (path,) = self.files(card.name)
-            return load_model(card, path, self._checked_hash(card.files[0], path), device, say)
+            return load(card, path, self._checked_hash(card.files[0], path), device, say)
         if len(files) != 1:
             raise InputError(f"{card.name} takes one weights file, not {len(files)}.")
         path = Path(files[0])
         if not path.is_file():
             raise InputError(f"{path} is no file: check the path of the weights.")
         others = [] if name == card.name else list(self.cards().values())
-        return load_model(card, path, self._hashes.sha256(path), device, say, others)
+        return load(card, path, self._hashes.sha256(path), device, say, others)
 
     def download(
         self,
@@ -323,3 +317,19 @@ class ModelRegistry:
             f"The weights of {card.name} are not on this machine: run `histosam models download "
             f"{card.name}`, or {bring}."
         )
+
+
+def _loader(card: ModelCard) -> Callable[..., PromptModel]:
+    """Return what makes a model of a card's family from its weights file."""
+    if card.decoder == "sam":
+        from napari_histosam.models.sam.load import load_model
+
+        return load_model
+    if card.decoder == "histosam-small":
+        from napari_histosam.models.small.load import load_small
+
+        return load_small
+    raise InputError(
+        f"{card.name} needs the decoder {card.decoder}, which this version does not have: "
+        "update napari-histosam."
+    )

@@ -10,7 +10,7 @@ from napari_histosam.geometry.masks import polygons_to_mask
 from napari_histosam.models.embedding_cache import EmbeddingCache
 from napari_histosam.session.offered import Offered
 from napari_histosam.session.previews import ObjectPreview, Preview
-from napari_histosam.session.prompts import bounds_of, is_single_click, to_window
+from napari_histosam.session.prompts import bounds_of, is_single_click, side_of, to_window
 from napari_histosam.session.windows import first_window, is_cut, next_window
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Answerer:
                 bounds_of(prompts),
                 view_scale=request.view_scale,
                 previous=before.window if before else None,
+                side=side_of(prompts) or request.expected_side,
             )
         for attempt in range(RETRIES + 1):
             again: dict[str, Window] = {}
@@ -145,7 +146,9 @@ class Answerer:
         prompts = to_window(request.groups[name], window)
         before = self._before(name, request)
         if before is None or is_single_click(request.groups[name]):
-            return prompts
+            if request.expected_side is None:
+                return prompts
+            return replace(prompts, side=request.expected_side / window.scale[0])
         logits = before.candidates.logits
         if before.window == window and logits.size and not before.edited:
             return replace(prompts, logits=logits[before.chosen])

@@ -66,6 +66,8 @@ class Asking:
     bench : Workbench
         Where models run.
     ears : Ears
+    expected_side : callable
+        Returns the side in level-0 px that the next object may be expected to have, or None.
 
     Attributes
     ----------
@@ -86,6 +88,7 @@ class Asking:
         card: ModelCard,
         bench: Workbench,
         ears: Ears,
+        expected_side: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.card = card
         self.preview: Preview | None = None
@@ -93,6 +96,7 @@ class Asking:
         self._slide, self._prompts = slide, prompts
         self._registry, self._cache = registry, cache
         self._bench, self._ears = bench, ears
+        self._expected_side = expected_side
         self._answerer: Answerer | None = None
         self._wanted = card.name
         self._generation = 0
@@ -157,7 +161,8 @@ class Asking:
         if answerer is None:
             return  # the model is on its way and will answer when it is there
         previous = dict(self.preview.objects) if self.preview and not fresh else {}
-        request = Request(generation, groups, self.view_scale, previous)
+        side = self._expected_side() if self.card.object_px is not None else None
+        request = Request(generation, groups, self.view_scale, previous, side)
 
         def work() -> Preview | None:
             return answerer.answer(request, stale=lambda: generation != self._generation)

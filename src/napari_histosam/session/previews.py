@@ -99,6 +99,8 @@ class Request:
         Prompts by object.
     view_scale : float, optional
         Level-0 px per screen px.
+    expected_side : float, optional
+        The side (root of the area) in level-0 px that such objects had so far.
     previous : mapping of str to ObjectPreview
         The last answers: those whose prompts are the same stand, of the others the windows and
         logits are used again.
@@ -108,3 +110,4 @@ class Request:
     groups: Mapping[str, tuple[Prompt, ...]]
     view_scale: float | None = None
     previous: Mapping[str, ObjectPreview] = field(default_factory=dict)
+    expected_side: float | None = None

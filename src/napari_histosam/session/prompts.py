@@ -41,6 +41,15 @@ def bounds_of(prompts: Sequence[Prompt]) -> Bounds:
     return float(left), float(top), float(right), float(bottom)
 
 
+def side_of(prompts: Sequence[Prompt]) -> float | None:
+    """Return the longer side of what boxes and masks show of the object, level-0 px, if any do."""
+    shown = [p for p in prompts if p.role in ("box", "mask")]
+    if not shown:
+        return None
+    left, top, right, bottom = bounds_of(shown)
+    return max(right - left, bottom - top)
+
+
 def to_window(prompts: Sequence[Prompt], window: Window) -> ObjectPrompts:
     """Turn the prompts of one object into a decoder's form.
 

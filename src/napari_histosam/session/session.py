@@ -16,6 +16,7 @@ from napari_histosam.session.fitting import fitted
 from napari_histosam.session.objects import ObjectDesk
 from napari_histosam.session.outcome import keep, to_objects
 from napari_histosam.session.prompt_set import PromptSet
+from napari_histosam.session.usual_size import usual_side
 from napari_histosam.session.working import Workbench
 from napari_histosam.store import ObjectStore
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from napari_histosam.session.prompt_set import Moment
     from napari_histosam.slide import Slide
 
-DEFAULT_MODEL = "classical"
+DEFAULT_MODEL = "histosam-small"
 
 
 class Session:
@@ -129,6 +130,7 @@ class Session:
                 failed=self.failed.emit,
                 said=self.said.emit,
             ),
+            lambda: usual_side(self.store, self.current_class),
         )
         try:
             self.set_model(model)

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 FILL = 0.8
 # Window px between a mask and the window's edge below which the mask counts as cut.
 TOUCH = 2
-# What a model without an own mpp gets from a script, where there is no zoom: 0.5 µm/px (20x).
-DEFAULT_MPP = 0.5
+# What a model without an own mpp gets from a script, where there is no zoom: 0.5 µm/px (20x), or
+# twice as fine where the model itself looks at coarser scales, too.
+DEFAULT_MPP, DEFAULT_FINE_MPP = 0.5, 0.25
+# Screen px that a picture fills when it is looked at as a whole.
+SCREEN = 1024
 # Enlarging shows the model nothing new beyond this many level-0 px per window px.
 FINEST = 0.5
 # A single object never needs more than this many level-0 px per window px.
@@ -36,17 +39,25 @@ def base_scale(slide: Slide, card: ModelCard, view_scale: float | None) -> tuple
         Its ``mpp`` decides if both the model and the slide have one.
     view_scale : float, optional
         Level-0 px per screen px; decides for models that follow the zoom. It is rounded to a
-        power of two, so that small zoom steps share one encoding, and never finer than a
-        twofold enlargement.
+        power of two, so that small zoom steps share one encoding (down for models that look at
+        coarser scales, too), and never finer than a twofold enlargement.
     """
+    scales_itself = card.object_px is not None
     if card.mpp is not None and slide.mpp is not None:
         return card.mpp / slide.mpp[0], card.mpp / slide.mpp[1]
     # µm per px may differ along x and y; the model shall still see round nuclei as round.
     aspect = slide.mpp[1] / slide.mpp[0] if slide.mpp else 1.0
     if view_scale is not None and math.isfinite(view_scale) and view_scale > 0:
-        scale = min(max(2.0 ** round(math.log2(view_scale)), FINEST), COARSEST)
+        step = math.log2(view_scale)
+        step = math.floor(step + 1e-6) if scales_itself else round(step)
+        scale = min(max(2.0**step, FINEST), COARSEST)
     elif slide.mpp is not None:
-        scale = max(DEFAULT_MPP / slide.mpp[0], FINEST)
+        mpp = DEFAULT_FINE_MPP if scales_itself else DEFAULT_MPP
+        scale = max(mpp / slide.mpp[0], FINEST)
+    elif scales_itself:
+        # A small picture is looked at as if it were enlarged to fill a screen.
+        whole = max(slide.width, slide.height) / SCREEN
+        scale = min(max(2.0 ** math.floor(math.log2(whole)), FINEST), 1.0)
     else:
         scale = 1.0
     return scale, scale / aspect
@@ -59,6 +70,7 @@ def first_window(
     *,
     view_scale: float | None = None,
     previous: Window | None = None,
+    side: float | None = None,
 ) -> Window:
     """Choose the window for prompts with the given bounds.
 
@@ -73,6 +85,8 @@ def first_window(
     previous : Window, optional
         The window of the last answer; it is kept while the prompts lie inside, so that one
         encoding serves all corrections.
+    side : float, optional
+        The longer side, in level-0 px, that the object has by its box or is expected to have.
 
     Returns
     -------
@@ -87,11 +101,24 @@ def first_window(
     if previous is not None and previous.size == size and previous.contains(corners, TOUCH):
         return previous
     sx, sy = base_scale(slide, card, view_scale)
+    if card.object_px is not None and side is not None and side > 0:
+        factor = _towards(side / sx, *card.object_px)
+        factor = max(factor, FINEST / max(sx, sy))
+        sx, sy = sx * factor, sy * factor
     need = max((right - left) / (size[0] * sx), (bottom - top) / (size[1] * sy)) / FILL
     if need > 1:
         factor = 2.0 ** math.ceil(math.log2(need))
         sx, sy = sx * factor, sy * factor
     return snapped(Window((left + right) / 2, (top + bottom) / 2, (sx, sy), size), prompts)
+
+
+def _towards(side: float, least: float, most: float) -> float:
+    """Return the power of two by which to coarsen so that ``side`` px come between two limits."""
+    if side > most:
+        return float(2.0 ** math.ceil(math.log2(side / most)))
+    if side < least:
+        return float(2.0 ** -math.ceil(math.log2(least / side)))
+    return 1.0
 
 
 def snapped(window: Window, must_hold: Bounds) -> Window:

@@ -1,0 +1,170 @@
+"""``histosam evaluate``: how good models are on labelled images, with simulated prompts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_histosam.cli.models import check_licence
+from napari_histosam.errors import InputError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_histosam.models import ModelRegistry
+    from napari_histosam.models.protocols import PromptModel
+    from napari_histosam.train.evaluation.protocol import Outcome
+    from napari_histosam.train.labelled import Entry
+
+
+def add_to(commands: Any) -> ArgumentParser:
+    """Declare the command."""
+    made: ArgumentParser = commands.add_parser("evaluate", help="measure models on labelled images")
+    made.add_argument(
+        "data", type=Path, metavar="DATA", help="folder with index.json, or with folders of that"
+    )
+    made.add_argument(
+        "--model", action="append", nargs="+", metavar="NAME", help="one or several; may repeat"
+    )
+    made.add_argument("--weights", type=Path, nargs="+", metavar="FILE", help="for a single model")
+    made.add_argument(
+        "--split",
+        action="append",
+        metavar="NAME",
+        help="split of splits.json; else all that are not for training",
+    )
+    made.add_argument("--set", action="append", dest="sets", metavar="NAME", help="only this set")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--max-objects", type=int, metavar="N", help="per image, drawn by the seed")
+    made.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    made.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
+    made.add_argument("--out", type=Path, metavar="DIR", help="JSON, Markdown and pictures go here")
+    return made
+
+
+def run(args: Namespace) -> tuple[dict[str, Any], str]:
+    """Evaluate each model on each set."""
+    from napari_histosam.models import ModelRegistry
+    from napari_histosam.session import DEFAULT_MODEL
+    from napari_histosam.train.evaluation.figures import row
+    from napari_histosam.train.evaluation.report import markdown
+    from napari_histosam.train.labelled import entries, find_sets
+
+    registry = ModelRegistry()
+    names = [name for group in args.model or [[DEFAULT_MODEL]] for name in group]
+    if args.weights and len(names) != 1:
+        raise InputError("--weights goes with one --model; evaluate the others without it.")
+    if args.max_objects is not None and args.max_objects < 1:
+        raise InputError("--max-objects must be at least 1.")
+    sets = {
+        folder.name: entries(folder, args.split)
+        for folder in find_sets(args.data)
+        if not args.sets or folder.name in args.sets
+    }
+    sets = {name: found for name, found in sets.items() if found}
+    if not sets:
+        raise InputError(
+            f"{args.data} holds no image with an instance mask to evaluate on: see --set and "
+            "--split."
+        )
+    if args.out is not None:
+        _make(args.out)
+    rows = []
+    for name in names:
+        model = _load(registry, name, args)
+        for set_name, found in sets.items():
+            kept = _evaluate(found, model, args)
+            if not kept:
+                raise InputError(f"The masks of the set {set_name} show no object.")
+            rows.append(row(set_name, model.card.name, kept))
+            if args.out is not None:
+                _draw(args.out / f"{set_name}-{model.card.name}.png", kept, model, args)
+    device = model.device
+    about = (
+        f"Simulated prompts with seed {args.seed}, each image looked at as a whole; IoU is the "
+        f"mean per object, times are medians on {device}."
+    )
+    result = {"results": rows, "seed": args.seed, "device": device, "threads": _threads()}
+    text = markdown(rows, about)
+    if args.out is not None:
+        _write(args.out / "evaluation.json", json.dumps(result, indent=1))
+        _write(args.out / "evaluation.md", text)
+    return result, text
+
+
+def _load(registry: ModelRegistry, name: str, args: Namespace) -> PromptModel:
+    if not args.weights:
+        check_licence(registry, name)
+    model = registry.load(name, device=args.device, files=args.weights)
+    if args.threads is not None:
+        from napari_histosam.models.devices import use_threads
+
+        use_threads(args.threads)
+    return model
+
+
+def _threads() -> int:
+    from napari_histosam.models.devices import threads
+
+    return threads()
+
+
+def _evaluate(found: list[Entry], model: PromptModel, args: Namespace) -> list[Outcome]:
+    from napari_histosam.models import EmbeddingCache
+    from napari_histosam.session.trial import Trial
+    from napari_histosam.slide import open_array
+    from napari_histosam.train.evaluation.protocol import outcomes
+
+    kept: list[Outcome] = []
+    for number, entry in enumerate(found, 1):
+        image, labels = entry.read()
+        with open_array([image], _mpp(entry), entry.name) as slide:
+            trial = Trial(slide, model, EmbeddingCache(None))
+            kept += outcomes(entry, labels, trial, seed=args.seed, most=args.max_objects)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{model.card.name}: image {number} of {len(found)} ")
+            sys.stderr.write("\n" * (number == len(found)))
+    return kept
+
+
+def _draw(path: Path, kept: list[Outcome], model: PromptModel, args: Namespace) -> None:
+    from napari_histosam.models import EmbeddingCache
+    from napari_histosam.session.trial import Trial
+    from napari_histosam.slide import open_array
+    from napari_histosam.train.evaluation.protocol import box_again
+    from napari_histosam.train.evaluation.report import write_picture
+
+    def look(
+        one: Outcome,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+        image, labels = one.entry.read()
+        with open_array([image], _mpp(one.entry), one.entry.name) as slide:
+            reply = Trial(slide, model, EmbeddingCache(None)).ask([], box_again(one))
+        return image, labels == one.number, reply.masks[0]
+
+    write_picture(path, kept, look)
+
+
+def _mpp(entry: Entry) -> tuple[float, float] | None:
+    return None if entry.mpp is None else (entry.mpp, entry.mpp)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be made ({error.strerror}); choose another with --out."
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    from napari_histosam.exchange.files import new_file
+
+    with new_file(path) as temporary:
+        temporary.write_text(text, "utf-8")

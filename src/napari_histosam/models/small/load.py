@@ -1,0 +1,92 @@
+"""From the bundled weights file to a prompt model; and from a trained network to such a file."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_histosam.errors import InputError
+from napari_histosam.models.checkpoint import read_checkpoint, shapes
+from napari_histosam.models.detect import mismatch
+from napari_histosam.models.devices import choose_device
+from napari_histosam.models.files import write_bytes_atomic
+from napari_histosam.models.small.model import SmallModel
+from napari_histosam.models.small.network import SmallNet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_histosam.models.cards import ModelCard
+
+_log = logging.getLogger(__name__)
+
+
+def load_small(
+    card: ModelCard,
+    path: Path,
+    weights_hash: str,
+    device: str = "auto",
+    say: Callable[[str], None] | None = None,
+    others: Sequence[ModelCard] = (),
+) -> SmallModel:
+    """Load a weights file of the bundled network's kind.
+
+    Parameters
+    ----------
+    card : ModelCard
+    path : Path
+    weights_hash : str
+        SHA-256 of the file.
+    device : str
+    say : callable of str, optional
+    others : sequence of ModelCard
+        Not needed: the network has one size.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or does not fit.
+    """
+    net = load_net(path)
+    chosen = choose_device(device)
+    (say or _log.info)(chosen.message)
+    return SmallModel(card, net.for_inference(), weights_hash, chosen.name, say)
+
+
+def load_net(path: Path) -> SmallNet:
+    """Return the network in a weights file, in eval mode, as it can be trained on.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or does not fit.
+    """
+    state = {name: _plain(value) for name, value in read_checkpoint(path).items()}
+    net = SmallNet()
+    wrong = mismatch(shapes(net.state_dict()), shapes(state))
+    if wrong is not None:
+        raise InputError(
+            f"{path} does not fit histosam-small ({wrong}): choose a file of this model."
+        )
+    net.load_state_dict(state)
+    return net.eval()
+
+
+def save_net(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a network's weights as float16 safetensors, atomically."""
+    from safetensors.torch import save
+
+    half = {
+        name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
+        for name, value in state.items()
+    }
+    write_bytes_atomic(path, save(half))
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.to(torch.float32) if value.is_floating_point() else value

@@ -1,0 +1,1 @@
+"""How good a prompt model is: simulated prompts, figures, a report."""

@@ -1,0 +1,160 @@
+"""Reads folders of images with instance masks: ``images/``, ``masks/``, ``index.json``, splits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from napari_histosam.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a set, not yet read.
+
+    Parameters
+    ----------
+    name, set_name : str
+    source : str
+        Which data set it comes from, as the first part of its name says.
+    image, mask : Path
+    mpp : float or None
+    """
+
+    name: str
+    set_name: str
+    source: str
+    image: Path
+    mask: Path
+    mpp: float | None
+
+    def read(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Return the image (h, w, 3) and its labels (h, w), 0 for background.
+
+        Raises
+        ------
+        InputError
+            If a file is missing, damaged, or the two differ in size.
+        """
+        image = cv2.imread(str(self.image), cv2.IMREAD_COLOR_RGB)
+        labels = cv2.imread(str(self.mask), cv2.IMREAD_UNCHANGED)
+        for path, found in ((self.image, image), (self.mask, labels)):
+            if found is None:
+                raise InputError(f"{path} is missing or no image: restore it.")
+        assert image is not None
+        assert labels is not None
+        if labels.ndim != 2 or labels.shape != image.shape[:2]:
+            raise InputError(
+                f"{self.mask} is {labels.shape} and its image {image.shape[:2]}: a mask has one "
+                "channel and the size of its image."
+            )
+        return np.asarray(image, np.uint8), labels.astype(np.int32)
+
+
+def find_sets(root: Path) -> list[Path]:
+    """Return the set folders under a folder, or the folder itself if it is one.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if (root / "index.json").is_file():
+        return [root]
+    found = sorted(path.parent for path in root.glob("*/index.json"))
+    if not found:
+        raise InputError(
+            f"{root} holds no data set: give a folder with images/, masks/ and index.json, or one "
+            "that holds such folders."
+        )
+    return found
+
+
+def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
+    """Return the images of one set that have instance masks.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``index.json``; ``splits.json`` lies in it or beside it.
+    splits : iterable of str, optional
+        Names of splits; None takes all that are not for training (all images where there are no
+        splits).
+
+    Raises
+    ------
+    InputError
+        If the index or a split cannot be read.
+    """
+    items = _json(folder / "index.json")
+    items = items.get("items", []) if isinstance(items, dict) else items
+    wanted = _wanted(folder, None if splits is None else list(splits))
+    try:
+        return [
+            Entry(
+                name=str(item["id"]),
+                set_name=folder.name,
+                source=str(item["id"]).split("_")[0],
+                image=folder / _inside(item["image"]),
+                mask=folder / _inside(item["mask"]),
+                mpp=None if item.get("mpp") is None else float(item["mpp"]),
+            )
+            for item in items
+            if "mask" in item
+            and item.get("mask_kind", "instance") == "instance"
+            and (wanted is None or item["id"] in wanted)
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{folder / 'index.json'} has an item without a proper {error}: each needs id, image "
+            "and mask."
+        ) from error
+
+
+def read_all(found: Iterable[Entry]) -> Iterator[tuple[Entry, NDArray[np.uint8], NDArray[Any]]]:
+    """Yield each image with its labels."""
+    for entry in found:
+        yield entry, *entry.read()
+
+
+def _wanted(folder: Path, splits: list[str] | None) -> set[str] | None:
+    places = (folder / "splits.json", folder.parent / "splits.json")
+    path = next((place for place in places if place.is_file()), None)
+    data = {} if path is None else _json(path)
+    listed = data.get("sets", data).get(folder.name) if isinstance(data, dict) else None
+    if not isinstance(listed, dict):
+        if splits:
+            raise InputError(f"{folder} has no splits, so no split {splits[0]}: leave it away.")
+        return None
+    if splits is None:
+        splits = [name for name in listed if "train" not in name]
+    for name in splits:
+        if name not in listed:
+            raise InputError(
+                f"{path} has no split {name} of {folder.name}, but {', '.join(listed)}."
+            )
+    return {str(key) for name in splits for key in listed[name]}
+
+
+def _inside(name: str) -> Path:
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"image: {name} lies outside the folder")
+    return path
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): restore it.") from error
