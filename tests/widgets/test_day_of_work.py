@@ -9,6 +9,7 @@ import shapely
 from qtpy.QtCore import Qt
 
 from napari_histosam.exchange import read
+from napari_histosam.session import DEFAULT_MODEL
 from napari_histosam.viewer.tools import Tool
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def test_from_the_first_click_to_qupath_and_back(open_dock, slide_copy, tmp_path
         union = item.geometry.union(back[key].geometry).area
         assert item.geometry.intersection(back[key].geometry).area / union > 0.999
         assert back[key].class_name == item.class_name
-        assert back[key].provenance.model == "classical"
+        assert back[key].provenance.model == session.card.name == DEFAULT_MODEL
 
     # Close, reopen: all there, and undo goes on where it was.
     state, label = outlines(session), store.undo_label

@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 
 from napari_histosam.home import shipped
 from napari_histosam.models import registry as registry_module
+from napari_histosam.session import DEFAULT_MODEL
 from napari_histosam.session.answer import Answerer
 
 FIRST = (1134.0, 2027.5)
@@ -96,7 +97,7 @@ def test_a_model_that_does_not_load_leaves_the_old_one(hand, slide_copy):
     box = pick(hand, "strange")
     hand.until(lambda: "no-such-decoder" in hand.said)
     assert hand.said.count(".") <= 2
-    hand.until(lambda: box.card.name == "classical")
+    hand.until(lambda: box.card.name == DEFAULT_MODEL)
     assert "ready" in box.state.text()
     hand.click(FIRST[0] + 14, FIRST[1] - 12, shift=True)
     hand.key(Qt.Key_N)
@@ -104,7 +105,7 @@ def test_a_model_that_does_not_load_leaves_the_old_one(hand, slide_copy):
     hand.viewer.layers.remove(slide_copy.name)
     hand.viewer.open(str(slide_copy), plugin="napari-histosam")
     hand.ready()
-    assert hand.session.card.name == "classical"
+    assert hand.session.card.name == DEFAULT_MODEL
 
 
 def test_absent_weights_say_so_and_offer_help(hand):
@@ -130,7 +131,7 @@ def test_a_wrong_file_is_refused_in_a_sentence(hand, tmp_path):
         assert "Traceback" not in hand.said
         assert "\n" not in hand.said
         assert "please report" not in hand.said
-    assert hand.session.card.name == "classical"
+    assert hand.session.card.name == DEFAULT_MODEL
 
 
 def test_a_download_without_a_network_fails_in_a_sentence(hand, monkeypatch):
@@ -174,7 +175,7 @@ def test_non_commercial_weights_ask_once(hand, open_dock, slide_copy):
     box = pick(hand, "bought")
     assert "licence" in box.state.text()
     assert "CC BY-NC 4.0" in box.card_text.text()
-    assert hand.session.card.name == "classical"
+    assert hand.session.card.name == DEFAULT_MODEL
     hand.press(box.consent)
     hand.until(lambda: hand.session.card.name == "bought")
     hand.ready()
@@ -208,4 +209,4 @@ def test_a_licence_comes_before_the_download(open_dock, slide_copy, histosam_hom
     assert not box.consent.isVisible()
     assert box.fetch.isVisible()
     assert "absent" in box.state.text()
-    assert hand.session.card.name == "classical"
+    assert hand.session.card.name == DEFAULT_MODEL
