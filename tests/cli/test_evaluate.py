@@ -259,7 +259,8 @@ def test_unknown_names(refused, data):
     assert "no split nope" in line
     assert "dev_val" in line
     assert "No model is called 'nope'" in refused(data, "--model", "nope")
-    assert "--set" in refused(data, "--set", "nope", "--model", "classical")
+    line = refused(data, "--set", "nuclei", "--set", "nope", "--model", "classical")
+    assert "no set nope, but glands, nuclei" in line
 
 
 def test_an_unknown_device(refused, data):
@@ -303,6 +304,7 @@ def test_no_objects_at_most(refused, data, count):
 def test_words_that_are_no_numbers(refused, data):
     assert "--max-objects" in refused(data, "--max-objects", "few")
     assert "--seed" in refused(data, "--seed", "lucky")
+    assert "--seed must not be negative" in refused(data, "--seed=-1", "--model", "classical")
 
 
 def test_no_threads(refused, data, threads):

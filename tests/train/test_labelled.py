@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,6 @@ from napari_histosam.train.labelled import entries, find_sets, read_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -168,3 +168,46 @@ def test_a_set_without_an_index_or_with_broken_splits_is_refused(nuclei: Path) -
         entries(nuclei)
     with pytest.raises(InputError, match=r"index\.json cannot be read"):
         entries(nuclei.parent / "none")
+
+
+def test_the_folder_may_be_where_one_is(
+    nuclei: Path, write_splits: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_splits(nuclei.parent, {"nuclei": {"train": ["dsb_1"], "val": ["dsb_2"]}})
+    monkeypatch.chdir(nuclei)
+    for here in (Path(), Path("../nuclei"), Path("images/..")):
+        (folder,) = find_sets(here)
+        assert [(e.name, e.set_name) for e in entries(folder)] == [("dsb_2", "nuclei")]
+    assert [folder.name for folder in find_sets(Path(".."))] == ["nuclei"]
+
+
+def test_names_may_be_numbers(nuclei: Path, write_splits: Callable) -> None:
+    change(nuclei, 1, id=17)
+    write_splits(nuclei.parent, {"nuclei": {"val": [17]}})
+    assert names(nuclei) == ["17"]
+
+
+@pytest.mark.parametrize("mpp", [0, -0.5, "nan", float("inf")])
+def test_an_impossible_scale_is_refused(nuclei: Path, mpp: object) -> None:
+    change(nuclei, 1, mpp=mpp)
+    with pytest.raises(InputError, match=r"index\.json has an item without a proper mpp"):
+        entries(nuclei)
+
+
+def test_odd_splits_are_none_or_refused(nuclei: Path) -> None:
+    path = nuclei.parent / "splits.json"
+    path.write_text('{"sets": []}')
+    assert len(names(nuclei)) == 3
+    path.write_text('{"sets": {"nuclei": {"val": 5}}}')
+    with pytest.raises(InputError, match="the split val of nuclei must list names"):
+        entries(nuclei)
+
+
+def test_an_unreadable_image_is_told_once(nuclei: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    first, second, _ = entries(nuclei)
+    first.image.unlink()
+    second.image.write_bytes(b"")
+    for entry in (first, second):
+        with pytest.raises(InputError, match="missing or no image"):
+            entry.read()
+    assert capfd.readouterr() == ("", "")  # nor does a library say anything

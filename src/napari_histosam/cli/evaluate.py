@@ -61,11 +61,13 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         raise InputError("--weights goes with one --model; evaluate the others without it.")
     if args.max_objects is not None and args.max_objects < 1:
         raise InputError("--max-objects must be at least 1.")
-    sets = {
-        folder.name: entries(folder, args.split)
-        for folder in find_sets(args.data)
-        if not args.sets or folder.name in args.sets
-    }
+    if args.seed < 0:
+        raise InputError("--seed must not be negative.")
+    folders = {folder.name: folder for folder in find_sets(args.data)}
+    for name in args.sets or ():
+        if name not in folders:
+            raise InputError(f"{args.data} has no set {name}, but {', '.join(folders)}.")
+    sets = {name: entries(folders[name], args.split) for name in args.sets or folders}
     sets = {name: found for name, found in sets.items() if found}
     if not sets:
         raise InputError(

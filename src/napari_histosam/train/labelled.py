@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,8 @@ class Entry:
         InputError
             If a file is missing, damaged, or the two differ in size.
         """
-        image = cv2.imread(str(self.image), cv2.IMREAD_COLOR_RGB)
-        labels = cv2.imread(str(self.mask), cv2.IMREAD_UNCHANGED)
+        image = _pixels(self.image, cv2.IMREAD_COLOR_RGB)
+        labels = _pixels(self.mask, cv2.IMREAD_UNCHANGED)
         for path, found in ((self.image, image), (self.mask, labels)):
             if found is None:
                 raise InputError(f"{path} is missing or no image: restore it.")
@@ -70,8 +71,8 @@ def find_sets(root: Path) -> list[Path]:
         If there is none.
     """
     if (root / "index.json").is_file():
-        return [root]
-    found = sorted(path.parent for path in root.glob("*/index.json"))
+        return [root.resolve()]  # "." has no name, and splits.json lies beside it
+    found = sorted(path.parent for path in root.resolve().glob("*/index.json"))
     if not found:
         raise InputError(
             f"{root} holds no data set: give a folder with images/, masks/ and index.json, or one "
@@ -107,12 +108,12 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
                 source=str(item["id"]).split("_")[0],
                 image=folder / _inside(item["image"]),
                 mask=folder / _inside(item["mask"]),
-                mpp=None if item.get("mpp") is None else float(item["mpp"]),
+                mpp=_mpp(item.get("mpp")),
             )
             for item in items
             if "mask" in item
             and item.get("mask_kind", "instance") == "instance"
-            and (wanted is None or item["id"] in wanted)
+            and (wanted is None or str(item["id"]) in wanted)
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -131,7 +132,8 @@ def _wanted(folder: Path, splits: list[str] | None) -> set[str] | None:
     places = (folder / "splits.json", folder.parent / "splits.json")
     path = next((place for place in places if place.is_file()), None)
     data = {} if path is None else _json(path)
-    listed = data.get("sets", data).get(folder.name) if isinstance(data, dict) else None
+    sets = data.get("sets", data) if isinstance(data, dict) else None
+    listed = sets.get(folder.name) if isinstance(sets, dict) else None
     if not isinstance(listed, dict):
         if splits:
             raise InputError(f"{folder} has no splits, so no split {splits[0]}: leave it away.")
@@ -143,7 +145,30 @@ def _wanted(folder: Path, splits: list[str] | None) -> set[str] | None:
             raise InputError(
                 f"{path} has no split {name} of {folder.name}, but {', '.join(listed)}."
             )
+        if not isinstance(listed[name], list):
+            raise InputError(f"{path}: the split {name} of {folder.name} must list names.")
     return {str(key) for name in splits for key in listed[name]}
+
+
+def _pixels(path: Path, how: int) -> NDArray[Any] | None:
+    """Return an image, or None if it is not there or none.
+
+    Not by OpenCV's own reading: that speaks on stderr and knows no Unicode paths on Windows.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    return cv2.imdecode(data, how) if data.size else None
+
+
+def _mpp(value: Any) -> float | None:
+    if value is None:
+        return None
+    mpp = float(value)
+    if not 0 < mpp < math.inf:
+        raise ValueError(f"mpp: {value} is no size")
+    return mpp
 
 
 def _inside(name: str) -> Path:

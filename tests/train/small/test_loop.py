@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from napari_histosam.errors import InputError
 from napari_histosam.train.small import loop
 from napari_histosam.train.small.loop import COLUMNS, Recipe, Training
 
@@ -228,6 +229,13 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     third.run()  # there is nothing left to do
     assert same(third, undisturbed)
     assert log(tmp_path) == log(undisturbed.folder)
+
+
+def test_a_run_of_another_recipe_is_not_gone_on_with(
+    undisturbed: Training, pictures: list[Picture]
+) -> None:
+    with pytest.raises(InputError, match="was run with steps 6, seed 1"):
+        training(undisturbed.folder, pictures, replace(TINY, steps=7, seed=2))
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,12 @@ def test_earlier_masks_are_worse_ones_of_the_object(truth: NDArray[np.bool_]) ->
     assert (np.abs(np.mean(moved, 0)) < 0.8).all()
 
 
+def test_an_earlier_mask_does_not_come_in_on_the_other_side(disc: Callable) -> None:
+    for asked in asked_for(disc(0, 64, 40), count=800):
+        if asked.previous is not None:
+            assert not asked.previous[:, 40:].any()
+
+
 def test_only_one_click_alone_is_ambiguous(truth: NDArray[np.bool_]) -> None:
     for asked in asked_for(truth):
         assert asked.ambiguous is (kind_of(asked) == "click")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from napari_histosam.train.small.pool import measured
 from napari_histosam.train.small.validation import validate
 
 if TYPE_CHECKING:
@@ -101,3 +103,11 @@ def test_without_pictures_there_are_no_figures(dark_net) -> None:
     found = validate(dark_net(lambda clicks, boxed: (True,) * 3, (0.5,) * 3), [])
     assert set(found) == {"val_click1", "val_click3", "val_box", "val_score_error"}
     assert all(math.isnan(value) for value in found.values())
+
+
+def test_hairs_are_passed_over(dark_net, one: list[Picture]) -> None:
+    labels = np.zeros((400, 400), np.uint16)
+    labels[200, 20:380] = 1  # one px wide
+    image = np.full((400, 400, 3), 220, np.uint8)
+    net = dark_net(lambda clicks, boxed: (True,) * 3, (0.5,) * 3)
+    assert validate(net, [*one, measured("dsb_2", image, labels)]) == validate(net, one)

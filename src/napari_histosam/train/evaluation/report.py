@@ -85,11 +85,12 @@ def write_picture(
     """
     ranked = sorted(found, key=lambda o: o.box)
     middle = max(len(ranked) // 2 - count // 2, 0)
-    chosen = [*ranked[middle : middle + count], *ranked[:count]]
-    tiles = [_tile(*look(one), f"{one.box:.2f}") for one in chosen]
     blank = np.full((_TILE, _TILE, 3), 255, np.uint8)
-    tiles += [blank] * (-len(tiles) % 8)
-    rows = [np.hstack(tiles[i : i + 8]) for i in range(0, len(tiles), 8)]
+    rows = []
+    for chosen in (ranked[middle : middle + count], ranked[:count]):
+        tiles = [_tile(*look(one), f"{one.box:.2f}") for one in chosen]
+        tiles += [blank] * (-len(tiles) % 8)  # the worst start on a row of their own
+        rows += [np.hstack(tiles[i : i + 8]) for i in range(0, len(tiles), 8)]
     done, data = cv2.imencode(".png", np.vstack(rows)[..., ::-1])
     assert done
     with new_file(path) as temporary:

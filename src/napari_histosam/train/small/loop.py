@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import time
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_histosam.models.files import atomic_file
+from napari_histosam.errors import InputError
+from napari_histosam.models.files import atomic_file, write_bytes_atomic
 from napari_histosam.models.small.layers import in_channels_last
 from napari_histosam.models.small.network import SmallNet
 from napari_histosam.train.small.batches import Batches, feed
@@ -217,13 +219,21 @@ class Training:
         }
         with atomic_file(self.folder / "state.pt") as out:
             torch.save(state, out)
-        with (self.folder / "log.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows({k: _short(v) for k, v in one.items()} for one in self._rows)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, COLUMNS)
+        table.writeheader()
+        table.writerows({k: _short(v) for k, v in one.items()} for one in self._rows)
+        write_bytes_atomic(self.folder / "log.csv", text.getvalue().encode("utf-8"))
 
     def _resume(self) -> None:
         state = torch.load(self.folder / "state.pt", map_location=self._device, weights_only=True)
+        ours = asdict(self.recipe)
+        other = {k: v for k, v in state["recipe"].items() if ours.get(k, v) != v}
+        if other:
+            listed = ", ".join(f"{name} {value}" for name, value in other.items())
+            raise InputError(
+                f"{self.folder} was run with {listed}: give the same options, or another folder."
+            )
         self.net.load_state_dict(state["net"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimiser.load_state_dict(state["optimiser"])

@@ -18,6 +18,7 @@ from napari_histosam.train.simulate import (
     largest_error,
     tight_box,
 )
+from napari_histosam.train.small.warp import NEAREST, warped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,7 +156,8 @@ def _spoilt(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
         smaller = np.asarray(cv2.erode(mask, kernel), np.uint8)
         mask = smaller if smaller.any() else mask
     dx, dy = rng.integers(-reach, reach + 1, 2)
-    mask = np.roll(mask, (int(dy), int(dx)), (0, 1))
+    move = np.array([[1.0, 0, dx], [0, 1, dy]])
+    mask = warped(mask, move, len(mask), NEAREST)  # nothing comes in again on the other side
     if kind == 3:
         x, y = inner_point(truth, rng)
         radius = max(2, round(0.35 * math.sqrt(truth.sum())))
