@@ -61,9 +61,9 @@ def before_the_log(training: loop.Training) -> None:
     loop.csv.DictWriter = writer
 
 
-def in_the_scores(_training: loop.Training) -> None:
-    """When the masks are learned and the scores are not."""
-    loop.fit_scores = die
+def in_the_judge(_training: loop.Training) -> None:
+    """When the masks are learned and the judge is not."""
+    loop.fit_judge = die
 
 
 def main(folder: str, pictures: str, recipe: str, moment: str) -> None:
@@ -77,7 +77,7 @@ def main(folder: str, pictures: str, recipe: str, moment: str) -> None:
         "step": in_a_step,
         "checkpoint": in_a_checkpoint,
         "log": before_the_log,
-        "scores": in_the_scores,
+        "judge": in_the_judge,
     }
     moments[moment](training)
     training.run()

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_histosam.train.small import batches
 from napari_histosam.train.small.batches import Batches, assembled, feed
 from napari_histosam.train.small.crops import OBJECTS, SIDE, SMALL_SIDE, CropMaker
 
 if TYPE_CHECKING:
-    import pytest
-
     from napari_histosam.train.small.batches import Batch
     from napari_histosam.train.small.pool import Picture
 
@@ -65,32 +62,6 @@ def test_what_a_batch_holds(nuclei: list[Picture]) -> None:
             assert one.truth.shape == (side, side)
             assert area >= one.truth.sum() * 0.999
     assert sides == [SIDE, SIDE, SIDE, SMALL_SIDE] * 2
-
-
-def test_plain_batches_are_others(nuclei: list[Picture]) -> None:
-    usual = Batches(nuclei, seed=5, size=3, length=9)
-    plain = Batches(nuclei, seed=5, size=3, length=9, plain=True)
-    again = Batches(nuclei, seed=5, size=3, length=9, plain=True)
-    for number in (3, 0):
-        assert same(plain[number], again[number])
-        assert not same(plain[number], usual[number])
-
-
-def test_in_plain_batches_more_clicks_lie_in_the_middle(
-    nuclei: list[Picture], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, shares = batches.first_prompts, []
-
-    def first_prompts(truth, glass, rng, centred):
-        shares.append(centred)
-        return real(truth, glass, rng, centred)
-
-    monkeypatch.setattr(batches, "first_prompts", first_prompts)
-    for plain in (False, True):
-        Batches(nuclei, seed=3, size=1, length=1, plain=plain)[0]
-    usual, plain_ones = shares[:OBJECTS], shares[OBJECTS:]
-    assert len(plain_ones) == OBJECTS
-    assert max(usual) < min(plain_ones) < 1
 
 
 def test_crops_and_objects_keep_together(nuclei: list[Picture]) -> None:

@@ -32,7 +32,7 @@ TINY = (
     "no",
     "--threads",
     "1",
-    "--score-steps",
+    "--windows",
     "1",
 )
 
@@ -92,7 +92,8 @@ def test_the_command_trains_resumes_and_ships(
     assert second.returncode == 0, second.stderr
     assert "resumed at step 2" in second.stderr
     assert str(weights / f"{NAME}.safetensors") in second.stderr
-    assert steps(run) == [2, 4, 4]
+    assert steps(run) == [2, 4]
+    assert (run / "judge.json").is_file()
     assert ModelRegistry().load(NAME, device="cpu").card.files[0].bytes > 1_000_000
 
 
@@ -143,7 +144,7 @@ def test_every_part_of_the_recipe_is_an_option(given: Callable, shared: Path) ->
     before = torch.get_num_threads()
     recipe = command.Recipe(
         steps=9, seed=8, crops=7, rate=6e-3, decay=0.5, warm_up=4, freeze=0.3, average=0.2,
-        half=False, every=1, score_steps=2,
+        half=False, every=1, windows=2, start="old.safetensors",
     )  # fmt: skip
     words = [w for k, v in asdict(recipe).items() for w in (f"--{k.replace('_', '-')}", v)]
     more = ("--until", 7, "--workers", 3, "--device", "cpu", "--ship", shared / "w")

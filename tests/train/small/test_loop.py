@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from napari_histosam.errors import InputError
+from napari_histosam.models.small.load import save_net
 from napari_histosam.train.small import loop
 from napari_histosam.train.small.loop import COLUMNS, Recipe, Training
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from napari_histosam.train.small.batches import Batch
     from napari_histosam.train.small.pool import Picture
 
-TINY = Recipe(steps=6, crops=2, every=2, half=False, score_steps=2)
+TINY = Recipe(steps=6, crops=2, every=2, half=False, windows=2)
 
 
 def training(folder: Path, pictures: Sequence[Picture], recipe: Recipe = TINY) -> Training:
@@ -94,8 +95,7 @@ def test_the_rate_of_a_run_that_is_all_warm_up() -> None:
 
 def test_a_run_leaves_a_log_and_a_state(undisturbed: Training) -> None:
     rows = log(undisturbed.folder)
-    # The last line is that of the scores, which are taught when the masks are.
-    assert [row["step"] for row in rows] == ["2", "4", "6", "6"]
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
     for row in rows:
         assert all(math.isfinite(float(value)) for value in row.values())
         assert float(row["loss"]) > float(row["mask_loss"])
@@ -104,7 +104,11 @@ def test_a_run_leaves_a_log_and_a_state(undisturbed: Training) -> None:
         assert float(row["rate"]) == pytest.approx(TINY.rate_at(int(row["step"])))
     state = torch.load(undisturbed.folder / "state.pt", weights_only=True)
     assert state["step"] == undisturbed.step == 6
-    assert {path.name for path in undisturbed.folder.iterdir()} == {"state.pt", "log.csv"}
+    files = {path.name for path in undisturbed.folder.iterdir()}
+    assert files == {"state.pt", "log.csv", "judge.json"}
+    judged = json.loads((undisturbed.folder / "judge.json").read_text("utf-8"))
+    assert judged["examples"] > judged["held_out_examples"] > 0
+    assert 0 <= judged["click"] <= judged["oracle"] <= 1
     for name, value in undisturbed.averaged.state_dict().items():
         assert torch.equal(state["averaged"][name], value)
 
@@ -115,9 +119,9 @@ def test_weights_move_and_their_average_follows(undisturbed: Training) -> None:
     moved = undisturbed.net.state_dict()
     averaged = undisturbed.averaged.state_dict()
     for name, value in undisturbed.net.named_parameters():
-        assert not torch.equal(value, at_first[name]), name
-        if name.startswith("decoder.score."):
+        if name.startswith("judge."):
             continue  # taught apart at the end
+        assert not torch.equal(value, at_first[name]), name
         far = (moved[name] - at_first[name]).norm()
         assert (averaged[name] - at_first[name]).norm() < far
         assert (moved[name] - averaged[name]).norm() < far
@@ -163,7 +167,10 @@ def test_only_convolutions_and_matrices_decay(undisturbed: Training) -> None:
     assert (heavy["weight_decay"], light["weight_decay"]) == (0.03, 0.0)
     assert all(parameter.ndim >= 2 for parameter in heavy["params"])
     assert all(parameter.ndim == 1 for parameter in light["params"])
-    assert len(heavy["params"]) + len(light["params"]) == len(list(undisturbed.net.parameters()))
+    judging = len(list(undisturbed.net.judge.parameters()))
+    assert len(heavy["params"]) + len(light["params"]) + judging == len(
+        list(undisturbed.net.parameters())
+    )
 
 
 def test_answers_are_corrected_in_training(
@@ -178,33 +185,48 @@ def test_answers_are_corrected_in_training(
             heard.append((len(one.points) - count, one.corrections))
 
     monkeypatch.setattr(loop, "simulate", simulate)
-    training(tmp_path, pictures, Recipe(steps=3, crops=3, half=False, score_steps=0)).run()
+    training(tmp_path, pictures, Recipe(steps=3, crops=3, half=False, windows=0)).run()
     assert len(heard) == 18
     # What an untrained network answers is never right.
     assert all(added == wanted for added, wanted in heard)
     assert any(added for added, _ in heard)
 
 
-def test_scores_are_taught_last_and_only_they(
+def test_the_judge_is_taught_last_and_only_it(
     undisturbed: Training, pictures: list[Picture], tmp_path: Path
 ) -> None:
-    recipe = replace(TINY, score_steps=0)
+    recipe = replace(TINY, windows=0)
     run = training(tmp_path, pictures, recipe)
     run.run()
-    assert [row["step"] for row in log(tmp_path)] == ["2", "4", "6"]
-    assert log(tmp_path) == log(undisturbed.folder)[:3]
+    assert log(tmp_path) == log(undisturbed.folder)
     ours, theirs = weights(run), weights(undisturbed)
     differ = {name for name in ours if not torch.equal(ours[name], theirs[name])}
     assert differ
-    assert all(name.startswith("averaged decoder.score.") for name in differ)
+    assert all(name.startswith("averaged judge.") for name in differ)
 
 
 def test_half_precision_runs_too(pictures: list[Picture], tmp_path: Path) -> None:
-    run = training(tmp_path, pictures, Recipe(steps=1, crops=2, score_steps=1))
+    run = training(tmp_path, pictures, Recipe(steps=1, crops=2, windows=1))
     run.run()
     assert all(math.isfinite(float(row["loss"])) for row in log(tmp_path))
-    assert len(log(tmp_path)) == 2
+    assert len(log(tmp_path)) == 1
     assert all(p.dtype == torch.float32 for p in run.net.parameters())
+
+
+def test_a_run_can_begin_with_weights_that_are_there(
+    undisturbed: Training, pictures: list[Picture], tmp_path: Path
+) -> None:
+    file = tmp_path / "earlier.safetensors"
+    begun = undisturbed.averaged.state_dict()
+    save_net({name: v for name, v in begun.items() if not name.startswith("judge.")}, file)
+    run = training(tmp_path / "run", pictures, replace(TINY, start=str(file)))
+    for name, value in begun.items():
+        if name.startswith("judge."):
+            continue
+        torch.testing.assert_close(run.net.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+        assert torch.equal(run.net.state_dict()[name], run.averaged.state_dict()[name])
+    with pytest.raises(InputError, match=r"nothing\.safetensors"):
+        training(tmp_path / "other", pictures, replace(TINY, start="nothing.safetensors"))
 
 
 # stopped and resumed
@@ -239,7 +261,7 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(
 
 
 @pytest.mark.parametrize(
-    ("moment", "kept"), [("step", 2), ("checkpoint", 2), ("log", 4), ("scores", 6)]
+    ("moment", "kept"), [("step", 2), ("checkpoint", 2), ("log", 4), ("judge", 6)]
 )
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
     undisturbed: Training, pictures: list[Picture], tmp_path: Path, moment: str, kept: int

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from napari_histosam.models.small.prompt_maps import draw
 from napari_histosam.train.simulate import deepest_point, tight_box
+from napari_histosam.train.small import prompting
 from napari_histosam.train.small.prompting import (
     CORRECTIONS,
     Asked,
@@ -80,19 +81,23 @@ def test_first_clicks_are_positive_and_inside(truth: NDArray[np.bool_]) -> None:
     assert (np.hypot(*(at - (50, 70)).T) < 3).mean() > 0.05
 
 
-def test_how_many_clicks_lie_in_the_middle(truth: NDArray[np.bool_]) -> None:
+def test_how_many_clicks_lie_in_the_middle(
+    truth: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def near(centred: float) -> float:
+        monkeypatch.setattr(prompting, "_CENTRED", centred)
         found = []
         for seed in range(300):
             rng = np.random.default_rng(seed)
-            points = first_prompts(truth, NO_GLASS, rng, centred).points
+            points = first_prompts(truth, NO_GLASS, rng).points
             found += [np.hypot(x - 50, y - 70) < 8 for x, y in points]
         return float(np.mean(found))
 
     assert near(0.0) < 0.25  # as the area is
     assert near(1.0) > 0.7
     assert near(0.0) < near(0.5) < near(1.0)
-    places = {inner_point(truth, np.random.default_rng(seed), 0.0) for seed in range(300)}
+    monkeypatch.setattr(prompting, "_CENTRED", 0.0)
+    places = {inner_point(truth, np.random.default_rng(seed)) for seed in range(300)}
     assert abs(np.mean(list(places), 0) - (50, 70)).max() < 2
 
 

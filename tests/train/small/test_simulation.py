@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from napari_histosam.train.simulate import deepest_point
 from napari_histosam.train.small.batches import Batch
 from napari_histosam.train.small.prompting import Asked
 from napari_histosam.train.small.simulation import precision, simulate
@@ -35,9 +34,9 @@ def batch_of_one(truth: NDArray[np.bool_], *asked: Asked) -> Batch:
     return Batch(pixels, list(asked), areas, torch.zeros(count, dtype=torch.long))
 
 
-def corrected(net: object, batch: Batch, seed: int | None = 0, half: bool = False) -> None:
-    rng = None if seed is None else np.random.default_rng(seed)
-    simulate(net, batch, batch.pixels, rng, half)
+def corrected(net: object, batch: Batch, seed: int = 0, half: bool = False) -> None:
+    features = net.encode(batch.pixels)
+    simulate(net, batch, features, np.random.default_rng(seed), half)
 
 
 def test_each_gets_as_many_corrections_as_it_is_to_have(dark_net, truth) -> None:
@@ -46,7 +45,6 @@ def test_each_gets_as_many_corrections_as_it_is_to_have(dark_net, truth) -> None
     corrected(net, batch_of_one(truth, *asked))
     assert [len(one.points) for one in asked] == [0, 3, 1, 4, 2]
     assert [len(step.labels) for step in net.asked] == [4, 3, 2, 1]  # who is still to be asked
-    assert not net.training
     for one in asked:
         assert one.labels == [1] * len(one.points)
         assert all(truth[int(y), int(x)] for x, y in one.points)
@@ -86,7 +84,6 @@ def test_nobody_to_correct_costs_nothing(dark_net, truth) -> None:
     net = dark_net(lambda clicks, boxed: (True, True, True))
     corrected(net, batch_of_one(truth, Asked(truth, box=BOX)))
     assert net.asked == []
-    assert not net.training
 
 
 def test_of_a_single_click_the_mask_with_the_best_score_is_corrected(dark_net, truth) -> None:
@@ -101,14 +98,13 @@ def test_of_a_single_click_the_mask_with_the_best_score_is_corrected(dark_net, t
     assert box.labels == [1]  # of the first one, which shows nothing
 
 
-def test_without_chance_clicks_lie_deepest(dark_net, truth) -> None:
-    def clicked(seed: int | None) -> tuple[float, float]:
+def test_clicks_lie_somewhere_in_the_error(dark_net, truth) -> None:
+    def clicked(seed: int) -> tuple[float, float]:
         net = dark_net(lambda clicks, boxed: (False, False, False))
         one = Asked(truth, box=BOX, corrections=1)
         corrected(net, batch_of_one(truth, one), seed)
         return one.points[0]
 
-    assert clicked(None) == deepest_point(truth)
     assert clicked(1) == clicked(1)
     assert len({clicked(seed) for seed in range(12)}) > 8
 
@@ -116,15 +112,15 @@ def test_without_chance_clicks_lie_deepest(dark_net, truth) -> None:
 def test_now_and_then_the_earlier_mask_is_a_coarse_one(dark_net, truth) -> None:
     half = truth & (np.arange(SIDE) < 28)
 
-    def earlier(seed: int | None) -> NDArray[np.float32]:
+    def earlier(seed: int) -> NDArray[np.float32]:
         net = dark_net(lambda clicks, boxed: (True, True, True))
         one = Asked(half, box=BOX, corrections=1)
         corrected(net, batch_of_one(truth, one), seed)
         assert one.previous is not None
         return one.previous
 
-    sharp = earlier(None)
     masks = [earlier(seed) for seed in range(60)]
+    sharp = max(masks, key=lambda mask: float(np.abs(mask - 0.5).sum()))
     coarse = [mask for mask in masks if not np.array_equal(mask, sharp)]
     assert 6 < len(coarse) < 35
     for mask in coarse:

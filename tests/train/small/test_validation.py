@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_histosam.train.small.pool import measured
-from napari_histosam.train.small.validation import validate
+from napari_histosam.train.small.validation import SIDE, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,11 +74,12 @@ def test_prompts_lie_on_the_object(dark_net, one: list[Picture]) -> None:
     net = dark_net(lambda clicks, boxed: (True,) * 3, (0.5,) * 3)
     validate(net, one)
     click, box = net.asked[0], net.asked[-1]
-    assert (click.points[0, 0] - 64).abs().max() < 3
+    middle = SIDE / 2
+    assert (click.points[0, 0] - middle).abs().max() < 3
     left, top, right, bottom = box.boxes[0].tolist()
     for low, high in ((left, right), (top, bottom)):
-        assert 64 - 28 - 3.5 < low < 64 - 28 + 3.5
-        assert 64 + 28 - 3.5 < high < 64 + 28 + 3.5
+        assert middle - 28 - 3.5 < low < middle - 28 + 3.5
+        assert middle + 28 - 3.5 < high < middle + 28 + 3.5
     assert (box.labels == -1).all()
 
 
@@ -88,9 +89,10 @@ def test_fluorescence_is_turned_before_it_is_shown(
     glowing = picture(
         200, 200, (100, 100, 30), name="dsbf_1", colour=(200, 200, 200), ground=(10, 10, 10)
     )
-    found = validate(dark_net(lambda clicks, boxed: (True,) * 3, (0.5,) * 3), [glowing])
-    assert found["val_click1"] > 0.5
-    assert found["val_box"] > 0.5
+    found = validate(dark_net(lambda clicks, boxed: (True,) * 3, (0.5,) * 3), [glowing] * 8)
+    # Its colours are drawn: in some the ground is nearly as dark.
+    assert found["val_click1"] > 0.3
+    assert found["val_box"] > 0.3
 
 
 def test_figures_are_the_same_every_time(dark_net, nuclei: list[Picture]) -> None:

@@ -15,6 +15,8 @@ MASKS = 3
 
 _AT4, _AT8, _AT16, _AT2 = 48, 80, 128, 24
 _STATISTICS = 5
+DESCRIBED = 2 * _AT4 + _AT16 + _STATISTICS + MAPS
+"""Numbers that describe one mask: features in it and around it, its shape, the prompts."""
 
 
 class Decoder(nn.Module):
@@ -41,7 +43,7 @@ class Decoder(nn.Module):
         self.keep = nn.Parameter(torch.full((MASKS, 1, 1), 2.0))
         nn.init.constant_(self.masks.bias, -1.0)  # type: ignore[arg-type]
         self.score = nn.Sequential(
-            nn.Linear(2 * _AT4 + _AT16 + _STATISTICS + MAPS, 96),
+            nn.Linear(DESCRIBED, 96),
             nn.SiLU(inplace=True),
             nn.Linear(96, 48),
             nn.SiLU(inplace=True),
@@ -61,8 +63,8 @@ class Decoder(nn.Module):
         Returns
         -------
         logits : (n, MASKS, h / 2, w / 2) tensor
-        scores : (n, MASKS) tensor
-            Logits of the predicted IoU of each mask.
+        described : (n, MASKS, DESCRIBED) float32 tensor
+            What can be said of each mask, for `score` and for a comparison with others.
         """
         alike = _alikeness(features.quarter, maps)
         maps = maps.to(features.half.dtype)
@@ -75,37 +77,37 @@ class Decoder(nn.Module):
         x4 = self.last4(self.up4(torch.cat([_enlarged(x8), x4], 1)))
         x2 = torch.cat([_enlarged(self.down2(x4)), features.half, maps], 1)
         logits = self.masks(self.last2(self.up2(x2))) + self.keep * maps[:, EARLIER, None]
-        return logits, self._scores(logits, x4, x16, maps)
+        return logits, _described(logits, x4, x16, maps)
 
-    def _scores(self, logits: Tensor, x4: Tensor, x16: Tensor, maps: Tensor) -> Tensor:
-        n = len(logits)
-        probable = logits.detach().float().sigmoid()
-        coarse = functional.avg_pool2d(probable, 2)
-        inside = _pooled(x4, coarse)
-        around = functional.max_pool2d(coarse, 7, 1, 3) - coarse
-        outside = _pooled(x4, around)
-        area = probable.sum((2, 3))
-        doubt = (probable * (1 - probable)).sum((2, 3))
-        edge = (probable[:, :, [0, -1]].sum((2, 3)) + probable[..., [0, -1]].sum((2, 3))) / 8
-        steep = doubt / area.clamp(min=1).sqrt()
-        statistics = [
-            (area + 1).log() / 8,
-            doubt / area.clamp(min=1) * 4,
-            steep,
-            edge / area.clamp(min=1).sqrt(),
-            probable.amax((2, 3)),
-        ]
-        shared = torch.cat([x16.float().mean((2, 3)), maps.float().mean((2, 3)) * 8], 1)
-        joined = torch.cat(
-            [
-                inside,
-                outside,
-                shared[:, None].expand(n, MASKS, -1),
-                torch.stack(statistics, 2),
-            ],
-            2,
-        )
-        return self.score(joined)[..., 0]
+
+def _described(logits: Tensor, x4: Tensor, x16: Tensor, maps: Tensor) -> Tensor:
+    n = len(logits)
+    probable = logits.detach().float().sigmoid()
+    coarse = functional.avg_pool2d(probable, 2)
+    inside = _pooled(x4, coarse)
+    around = functional.max_pool2d(coarse, 7, 1, 3) - coarse
+    outside = _pooled(x4, around)
+    area = probable.sum((2, 3))
+    doubt = (probable * (1 - probable)).sum((2, 3))
+    edge = (probable[:, :, [0, -1]].sum((2, 3)) + probable[..., [0, -1]].sum((2, 3))) / 8
+    steep = doubt / area.clamp(min=1).sqrt()
+    statistics = [
+        (area + 1).log() / 8,
+        doubt / area.clamp(min=1) * 4,
+        steep,
+        edge / area.clamp(min=1).sqrt(),
+        probable.amax((2, 3)),
+    ]
+    shared = torch.cat([x16.float().mean((2, 3)), maps.float().mean((2, 3)) * 8], 1)
+    return torch.cat(
+        [
+            inside,
+            outside,
+            shared[:, None].expand(n, MASKS, -1),
+            torch.stack(statistics, 2),
+        ],
+        2,
+    )
 
 
 def _alikeness(quarter: Tensor, maps: Tensor) -> Tensor:

@@ -58,8 +58,15 @@ def load_small(
     return SmallModel(card, net.for_inference(), weights_hash, chosen.name, say)
 
 
-def load_net(path: Path) -> SmallNet:
+def load_net(path: Path, *, judged: bool = True) -> SmallNet:
     """Return the network in a weights file, in eval mode, as it can be trained on.
+
+    Parameters
+    ----------
+    path : Path
+    judged : bool
+        Whether the file has to hold the judge, which learns last; where it lacks it, its weights
+        stay as they were drawn.
 
     Raises
     ------
@@ -68,6 +75,9 @@ def load_net(path: Path) -> SmallNet:
     """
     state = {name: _plain(value) for name, value in read_checkpoint(path).items()}
     net = SmallNet()
+    if not judged:
+        fresh = {n: v for n, v in net.state_dict().items() if n.startswith("judge.")}
+        state = fresh | state
     wrong = mismatch(shapes(net.state_dict()), shapes(state))
     if wrong is not None:
         raise InputError(

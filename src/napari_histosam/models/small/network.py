@@ -1,4 +1,4 @@
-"""The bundled network: an encoder that runs once per image and a decoder that runs per prompt."""
+"""The bundled network: an encoder per image, a decoder per prompt, a judge over its masks."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 from napari_histosam.models.small.decoder import Decoder
 from napari_histosam.models.small.encoder import Encoder, Features
+from napari_histosam.models.small.judge import Judge
 from napari_histosam.models.small.layers import ConvNorm, Residual
 from napari_histosam.models.small.prompt_maps import PromptBatch, draw
 
 
 class SmallNet(nn.Module):
-    """Encoder and decoder of `histosam-small`."""
+    """All that `histosam-small` has learned."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = Encoder()
         self.decoder = Decoder()
+        self.judge = Judge()
 
     def encode(self, pixels: Tensor) -> Features:
         """Encode RGB images (n, 3, h, w) from 0 to 1 whose sides are multiples of 16."""
@@ -32,7 +34,18 @@ class SmallNet(nn.Module):
         -------
         logits : (n, MASKS, h / 2, w / 2) tensor
         scores : (n, MASKS) tensor
-            Logits of the predicted IoU of each mask.
+            Logits of the predicted IoU of each mask, by itself.
+        """
+        logits, described = self.describe(features, prompts)
+        return logits, self.decoder.score(described)[..., 0]
+
+    def describe(self, features: Features, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
+        """Answer prompts as `decode` does, with what the judge needs in place of scores.
+
+        Returns
+        -------
+        logits : (n, MASKS, h / 2, w / 2) tensor
+        described : (n, MASKS, DESCRIBED) float32 tensor
         """
         return self.decoder(features, draw(prompts))
 
@@ -43,8 +56,9 @@ class SmallNet(nn.Module):
 
     def to_half(self) -> SmallNet:
         """Have the convolutions compute in bfloat16; scores stay float32."""
+        score, judge = copy.deepcopy(self.decoder.score), copy.deepcopy(self.judge)
         self.to(torch.bfloat16)
-        self.decoder.score.float()
+        self.decoder.score, self.judge = score, judge
         return self
 
     def for_inference(self) -> SmallNet:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from napari_histosam.train.small.crops import SIDE, SMALL_SIDE, CropMaker
-from napari_histosam.train.small.prompting import CENTRED, Asked, first_prompts
+from napari_histosam.train.small.prompting import Asked, first_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Every so many batches one has small crops.
 _SMALL_EVERY = 4
-_CENTRED_PLAIN = 0.75
 
 
 class Batch(NamedTuple):
@@ -48,8 +47,6 @@ class Batches(Dataset[Batch]):
         Seed of everything random; crops per batch.
     length : int
         How many batches there are.
-    plain : bool
-        Crops as a user sees them: hardly recoloured, of every size, clicked mostly in the middle.
     """
 
     def __init__(
@@ -58,11 +55,9 @@ class Batches(Dataset[Batch]):
         seed: int,
         size: int,
         length: int,
-        *,
-        plain: bool = False,
     ) -> None:
-        self._maker = CropMaker(pictures, plain=plain)
-        self._seed, self._size, self._length, self._plain = seed, size, length, plain
+        self._maker = CropMaker(pictures)
+        self._seed, self._size, self._length = seed, size, length
 
     def __len__(self) -> int:
         return self._length
@@ -72,12 +67,12 @@ class Batches(Dataset[Batch]):
         rng = np.random.default_rng((self._seed, number))
         side = SMALL_SIDE if number % _SMALL_EVERY == _SMALL_EVERY - 1 else SIDE
         crops = [self._maker.make(rng, side) for _ in range(self._size)]
-        return assembled(crops, rng, _CENTRED_PLAIN if self._plain else CENTRED)
+        return assembled(crops, rng)
 
 
-def assembled(crops: Sequence[Crop], rng: np.random.Generator, centred: float = CENTRED) -> Batch:
-    """Return crops with first prompts for their objects; see `first_prompts`."""
-    asked = [first_prompts(mask, crop.glass, rng, centred) for crop in crops for mask in crop.masks]
+def assembled(crops: Sequence[Crop], rng: np.random.Generator) -> Batch:
+    """Return crops with first prompts for their objects."""
+    asked = [first_prompts(mask, crop.glass, rng) for crop in crops for mask in crop.masks]
     images = np.stack([crop.image for crop in crops])
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     areas = torch.from_numpy(np.concatenate([crop.areas for crop in crops])).float()

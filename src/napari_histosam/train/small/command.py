@@ -71,4 +71,4 @@ def _flag(text: str) -> bool:
     return text.lower() in ("1", "true", "yes")
 
 
-_KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": _flag}
+_KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": _flag, "str": str}

@@ -20,35 +20,39 @@ if TYPE_CHECKING:
 
     from napari_histosam.train.small.pool import Picture
 
-SIDE, SMALL_SIDE = 128, 64
+SIDE, SMALL_SIDE = 96, 64
 """Net px of a training crop; the small ones are like the coarsest view of a window."""
 OBJECTS = 2
 """Objects that are asked for in each crop."""
 
 # Share of the crops that come from each data set.
 SHARES = {
-    "dsb": 0.24,
+    "dsb": 0.20,
     "tnbc": 0.09,
     "tnbcj": 0.09,
-    "dsbpap": 0.06,
-    "dsbf": 0.15,
-    "ebhi": 0.19,
-    "rings": 0.07,
-    "rings512": 0.05,
-    "glom": 0.06,
+    "dsbpap": 0.05,
+    "dsbf": 0.12,
+    "ebhi": 0.23,
+    "rings": 0.09,
+    "rings512": 0.06,
+    "glom": 0.07,
 }
 # Side of the object (root of its area) in net px: median and spread of its logarithm. Some are of
 # any size between the limits, so that scores learn to tell a scale that does not suit the object.
-_MEDIAN, _SPREAD = 34.0, 0.45
+_MEDIAN, _SPREAD = 34.0, 0.36
 _RECOLOURED_PLAIN = 0.3
-_ANY_SIZE, _LEAST, _MOST = 0.1, 6.0, 300.0
+_ANY_SIZE, _LEAST, _MOST = 0.07, 6.0, 300.0
 _ENLARGED_AT_MOST = 3.2
+# The same in windows as a user sees them.
+_SHOWN_LEAST, _SHOWN_MOST, _SHOWN_ENLARGED = 14.0, 380.0, 2.0
 # How far the object's centre may lie from the crop's, as a share of the crop's side.
-_OFFSET = 0.23
+_OFFSET = 0.18
+# Px of another object, and its share of the whole, that a crop has to show to ask for it.
+_LEAST_SHOWN, _SHARE_SHOWN = 80, 0.6
 # Share of crops that show nothing but glass.
 _BARE = 0.015
 # Share of crops that reach beyond their picture and are filled up from another one.
-_CONTINUED = 0.4
+_CONTINUED = 0.3
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ class Crop:
     Parameters
     ----------
     image : (side, side, 3) uint8 array
-    masks : (OBJECTS, side, side) bool array
-        The same object twice where there is but one.
-    areas : (OBJECTS,) float array
+    masks : (n, side, side) bool array
+        The first object again where there are fewer than were wanted.
+    areas : (n,) float array
         The whole objects' areas in net px, which may reach beyond the crop.
     glass : (side, side) bool array
         Where there is nothing but glass.
@@ -81,7 +85,7 @@ class CropMaker:
     shares : mapping of str to float
         How often each data set is drawn; sets that are not there are passed over.
     plain : bool
-        Recolour few crops, and let objects be of any size.
+        Make crops as a user sees whole windows: few recoloured, and with objects of any size.
     """
 
     def __init__(
@@ -99,15 +103,16 @@ class CropMaker:
         shared = np.array([shares.get(kind, 0.05) for kind in by_kind])
         self._shares = shared / shared.sum()
 
-    def make(self, rng: np.random.Generator, side: int = SIDE) -> Crop:
-        """Return a crop of so many net px; the same generator state gives the same crop."""
+    def make(self, rng: np.random.Generator, side: int = SIDE, objects: int = OBJECTS) -> Crop:
+        """Return a crop of so many px; the same generator state gives the same crop."""
         if rng.random() < _BARE:
-            return _bare(rng, side)
+            return _bare(rng, side, objects)
         group = self._groups[rng.choice(len(self._groups), p=self._shares)]
         picture = group[rng.integers(len(group))]
         first = int(rng.integers(len(picture.numbers)))
-        wanted = _any_size(rng) if self._plain else _size(rng)
-        zoom = min(wanted / math.sqrt(float(picture.areas[first])), _ENLARGED_AT_MOST)
+        wanted = _any_size(rng, _SHOWN_LEAST, _SHOWN_MOST) if self._plain else _size(rng)
+        most = _SHOWN_ENLARGED if self._plain else _ENLARGED_AT_MOST
+        zoom = min(wanted / math.sqrt(float(picture.areas[first])), most)
         about = picture.bounds[first]
         if (about[2:] - about[:2]).max() * zoom > side:
             about = _some_px(picture, first, rng)
@@ -125,8 +130,8 @@ class CropMaker:
         if not self._plain or rng.random() < _RECOLOURED_PLAIN:
             image = stain.recoloured(image, rng)
         labels = warped(picture.labels, to_crop, side, NEAREST)
-        chosen = [first, *_others(picture, labels, first, zoom, rng)][:OBJECTS]
-        chosen += [first] * (OBJECTS - len(chosen))
+        chosen = [first, *_others(picture, labels, first, zoom, rng)][:objects]
+        chosen += [first] * (objects - len(chosen))
         masks = np.stack([_mask(picture, one, to_crop, zoom, side) for one in chosen])
         scale = abs(float(np.linalg.det(to_crop[:, :2])))
         areas = np.maximum(picture.areas[chosen] * scale, masks.sum((1, 2)))
@@ -136,22 +141,22 @@ class CropMaker:
 def _size(rng: np.random.Generator) -> float:
     """Return the side that an object shall have, in net px."""
     if rng.random() < _ANY_SIZE:
-        return _any_size(rng)
+        return _any_size(rng, _LEAST, _MOST)
     return _MEDIAN * math.exp(rng.normal(0, _SPREAD))
 
 
-def _any_size(rng: np.random.Generator) -> float:
-    return math.exp(rng.uniform(math.log(_LEAST), math.log(_MOST)))
+def _any_size(rng: np.random.Generator, least: float, most: float) -> float:
+    return math.exp(rng.uniform(math.log(least), math.log(most)))
 
 
-def _bare(rng: np.random.Generator, side: int) -> Crop:
+def _bare(rng: np.random.Generator, side: int, objects: int) -> Crop:
     """Return a crop of glass: bright, perhaps a little uneven, with nothing on it."""
     field = cv2.resize(rng.random((4, 4)), (side, side), interpolation=cv2.INTER_CUBIC)
     noise = rng.normal(0, rng.uniform(0, 3), (side, side, 3))
     image = _ground(rng, black=0) + (field[..., None] - 0.5) * rng.uniform(0, 12) + noise
-    nothing = np.zeros((OBJECTS, side, side), bool)
+    nothing = np.zeros((objects, side, side), bool)
     everywhere = np.ones((side, side), bool)
-    return Crop(np.clip(image, 0, 255).astype(np.uint8), nothing, np.zeros(OBJECTS), everywhere)
+    return Crop(np.clip(image, 0, 255).astype(np.uint8), nothing, np.zeros(objects), everywhere)
 
 
 def _matrix(
@@ -226,12 +231,10 @@ def _others(
     """Return the places in the table of the other objects that the crop shows, shuffled."""
     seen = np.bincount(labels.ravel(), minlength=int(picture.numbers.max()) + 1)
     seen = seen[picture.numbers]
-    shown = seen >= 40
+    # Slivers at the crop's border teach little.
+    shown = (seen >= _LEAST_SHOWN) & (seen >= _SHARE_SHOWN * picture.areas * zoom**2)
     shown[first] = False
-    # Those that are seen as a whole come first; slivers at the crop's border teach little.
-    order = rng.permutation(np.flatnonzero(shown))
-    share = seen[order] / (picture.areas[order] * zoom**2)
-    return [int(i) for i in order[np.argsort(share < 0.6, kind="stable")]]
+    return [int(i) for i in rng.permutation(np.flatnonzero(shown))]
 
 
 def _mask(

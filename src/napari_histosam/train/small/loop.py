@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
 import math
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,18 +18,19 @@ from torch import nn
 
 from napari_histosam.errors import InputError
 from napari_histosam.models.files import atomic_file, write_bytes_atomic
+from napari_histosam.models.small.encoder import Features
 from napari_histosam.models.small.layers import in_channels_last
+from napari_histosam.models.small.load import load_net
 from napari_histosam.models.small.network import SmallNet
 from napari_histosam.train.small.batches import Batches, feed
+from napari_histosam.train.small.judging import fit_judge, gather, worth
 from napari_histosam.train.small.loss import losses
 from napari_histosam.train.small.prompting import batch_of
-from napari_histosam.train.small.scores import fit_scores
 from napari_histosam.train.small.simulation import precision, simulate
 from napari_histosam.train.small.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from napari_histosam.train.small.batches import Batch
     from napari_histosam.train.small.pool import Picture
@@ -58,8 +61,10 @@ class Recipe:
         Compute in bfloat16 where autocast allows.
     every : int
         Steps between checkpoints, each with a validation.
-    score_steps : int
-        Steps at the end in which only the predicted IoU is taught, on plain crops.
+    windows : int
+        Windows from which, at the end, the judge learns what masks are worth.
+    start : str
+        A weights file to go on from; without one, weights are drawn by the seed.
     """
 
     steps: int = 4_500
@@ -72,7 +77,8 @@ class Recipe:
     average: float = 0.998
     half: bool = True
     every: int = 400
-    score_steps: int = 500
+    windows: int = 1_500
+    start: str = ""
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step: linear up, then a half cosine down to 1 %."""
@@ -125,13 +131,15 @@ class Training:
         self._pictures, self._held_out = pictures, held_out
         self._device, self._workers = device, workers
         torch.manual_seed(recipe.seed)
-        self.net = in_channels_last(SmallNet().to(device))
+        begun = load_net(Path(recipe.start), judged=False) if recipe.start else SmallNet()
+        self.net = in_channels_last(begun.to(device))
         self.averaged = in_channels_last(SmallNet().to(device)).eval()
         self.averaged.requires_grad_(False)
         self.averaged.load_state_dict(self.net.state_dict())
+        self.net.judge.requires_grad_(False)  # it learns last, and alone
         self._optimiser = torch.optim.AdamW(_groups(self.net, recipe.decay), lr=recipe.rate)
         self.step, self._seconds = 0, 0.0
-        self._scored = False
+        self._judged = False
         self._rows: list[dict[str, Any]] = []
         if (folder / "state.pt").is_file():
             self._resume()
@@ -151,20 +159,24 @@ class Training:
                 self._seconds += time.monotonic() - begun
                 self._checkpoint({name: value / count for name, value in sums.items()})
                 sums, count, begun = {}, 0, time.monotonic()
-        if self.step == recipe.steps and recipe.score_steps and not self._scored:
-            means = self._fit_scores()
+        if self.step == recipe.steps and recipe.windows and not self._judged:
+            self._teach_judge()
             self._seconds += time.monotonic() - begun
-            self._scored = True
-            self._checkpoint(means)
+            self._judged = True
+            self._save()
 
-    def _fit_scores(self) -> dict[str, float]:
-        recipe = self.recipe
-        batches = Batches(
-            self._pictures, recipe.seed + 1, recipe.crops, recipe.score_steps, plain=True
+    def _teach_judge(self) -> None:
+        recipe, net = self.recipe, self.averaged
+        examples = gather(net, self._pictures, recipe.seed, recipe.windows, self._workers)
+        fit_judge(net.judge, examples, recipe.seed)
+        unseen = gather(
+            net, self._held_out, recipe.seed, max(recipe.windows // 10, 1), self._workers
         )
-        return fit_scores(
-            self.averaged, feed(batches, 0, self._workers), recipe.score_steps, recipe.half
-        )
+        found = worth(net.judge, unseen)._asdict()
+        _log.info("judge  %s", "  ".join(f"{name} {_short(v)}" for name, v in found.items()))
+        told = {"examples": len(examples), "held_out_examples": len(unseen), **found}
+        text = json.dumps(told, indent=1) + "\n"
+        write_bytes_atomic(self.folder / "judge.json", text.encode("utf-8"))
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         recipe, net = self.recipe, self.net
@@ -173,15 +185,24 @@ class Training:
         frozen = self.step >= recipe.freeze * recipe.steps
         for group in self._optimiser.param_groups:
             group["lr"] = recipe.rate_at(self.step)
-        simulate(net, batch, pixels, rng, recipe.half)
-        net.train()
+        # Batches with few clicks and many have other statistics, so clicks are simulated with the
+        # lasting ones.
+        net.eval()
         if frozen:
-            _freeze(net)
+            features = self._encoded(pixels)
+            seen = Features(*(level.detach() for level in features))
+            simulate(net, batch, seen, rng, recipe.half)
+        else:
+            with torch.no_grad():
+                seen = self._encoded(pixels)
+            simulate(net, batch, seen, rng, recipe.half)
+            net.train()
+            features = self._encoded(pixels)
         ambiguous = torch.tensor([one.ambiguous for one in batch.asked], device=self._device)
         truth = torch.from_numpy(np.stack([one.truth for one in batch.asked])).to(self._device)
         with precision(self._device, recipe.half):
-            features = net.encode(pixels).pick(batch.of.to(self._device))
-            logits, scores = net.decode(features, batch_of(batch.asked, self._device))
+            picked = features.pick(batch.of.to(self._device))
+            logits, scores = net.decode(picked, batch_of(batch.asked, self._device))
         found = losses(logits, scores, truth, batch.areas.to(self._device), ambiguous)
         self._optimiser.zero_grad(set_to_none=True)
         found.total.backward()
@@ -196,6 +217,10 @@ class Training:
             "train_iou": float(found.iou),
         }
 
+    def _encoded(self, pixels: torch.Tensor) -> Features:
+        with precision(self._device, self.recipe.half):
+            return self.net.encode(pixels)
+
     def _checkpoint(self, means: dict[str, float]) -> None:
         row: dict[str, Any] = {
             "step": self.step,
@@ -206,6 +231,9 @@ class Training:
         }
         self._rows.append(row)
         _log.info("%s", "  ".join(f"{name} {_short(row[name])}" for name in COLUMNS))
+        self._save()
+
+    def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "recipe": asdict(self.recipe),
@@ -214,7 +242,7 @@ class Training:
             "net": self.net.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimiser": self._optimiser.state_dict(),
-            "scored": self._scored,
+            "judged": self._judged,
             "rows": self._rows,
         }
         with atomic_file(self.folder / "state.pt") as out:
@@ -238,22 +266,17 @@ class Training:
         self.averaged.load_state_dict(state["averaged"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.step, self._seconds = int(state["step"]), float(state["seconds"])
-        self._scored = bool(state.get("scored", False))
+        self._judged = bool(state.get("judged", False))
         self._rows = list(state["rows"])
         _log.info("resumed at step %d", self.step)
 
 
 def _groups(net: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Decay the weights of convolutions, not norms and biases."""
-    heavy = [p for p in net.parameters() if p.ndim > 1]
-    light = [p for p in net.parameters() if p.ndim <= 1]
+    learning = [p for p in net.parameters() if p.requires_grad]
+    heavy = [p for p in learning if p.ndim > 1]
+    light = [p for p in learning if p.ndim <= 1]
     return [{"params": heavy, "weight_decay": decay}, {"params": light, "weight_decay": 0.0}]
-
-
-def _freeze(net: nn.Module) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
 
 
 @torch.no_grad()

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 CORRECTIONS = 4
 """The most clicks that follow the first prompt."""
-CENTRED = 0.4
-_HOW_MANY = (0.34, 0.24, 0.19, 0.14, 0.09)
+# Share of clicks that lie in an object's middle and not anywhere in it.
+_CENTRED = 0.65
+_HOW_MANY = (0.52, 0.20, 0.14, 0.09, 0.05)
 # Share of prompts that are a click on glass, where there is some.
-_ON_GLASS = 0.08
+_ON_GLASS = 0.05
 # A box whose longer side is more than this share of the crop gets a coarser scale in use.
 _LONGEST_BOX = 0.82
 
@@ -63,39 +64,34 @@ class Asked:
         return len(self.points) == 1 and self.box is None and self.previous is None
 
 
-def first_prompts(
-    truth: Mask, glass: Mask, rng: np.random.Generator, centred: float = CENTRED
-) -> Asked:
+def first_prompts(truth: Mask, glass: Mask, rng: np.random.Generator) -> Asked:
     """Return what a user might give first for an object: clicks, a box, both, an older mask.
 
-    Now and then it is a click on glass, where there is no object. ``centred`` is the share of
-    clicks that lie in the object's middle and not anywhere in it.
+    Now and then it is a click on glass, where there is no object.
     """
     box = tight_box(truth)
     if box is None or (rng.random() < _ON_GLASS and glass.mean() > 0.02):
         on = glass if glass.any() else ~truth
-        return Asked(np.zeros_like(truth), [inner_point(on, rng, centred)], [1])
+        return Asked(np.zeros_like(truth), [inner_point(on, rng)], [1])
     asked = Asked(truth)
     asked.corrections = int(rng.choice(len(_HOW_MANY), p=_HOW_MANY))
-    kind = rng.choice(5, p=(0.54, 0.30, 0.08, 0.04, 0.04))
+    kind = rng.choice(5, p=(0.56, 0.29, 0.06, 0.04, 0.05))
     if kind in (1, 2) and max(box[2] - box[0], box[3] - box[1]) <= _LONGEST_BOX * len(truth):
         asked.box = jittered(box, float(rng.choice((0.02, 0.05, 0.1))), rng)
     if kind == 3:
         asked.previous = _spoilt(truth, rng)
     if asked.box is None or kind == 2:
         for _ in range(int(rng.integers(2, 6)) if kind == 4 else 1):
-            asked.points.append(inner_point(truth, rng, centred))
+            asked.points.append(inner_point(truth, rng))
             asked.labels.append(1)
     if kind == 3 and rng.random() < 0.5:
         asked.points, asked.labels = [], []
     return asked
 
 
-def inner_point(
-    mask: Mask, rng: np.random.Generator, centred: float = CENTRED
-) -> tuple[float, float]:
+def inner_point(mask: Mask, rng: np.random.Generator) -> tuple[float, float]:
     """Return a point inside a mask: the deepest one, near it, or anywhere."""
-    if rng.random() < centred:
+    if rng.random() < _CENTRED:
         x, y = deepest_point(mask)
         reach = 0.12 * math.sqrt(mask.sum())
         moved = x + rng.normal(0, reach), y + rng.normal(0, reach)

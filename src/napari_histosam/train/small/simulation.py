@@ -32,40 +32,38 @@ def precision(device: str, half: bool) -> AbstractContextManager[Any]:
 def simulate(
     net: SmallNet,
     batch: Batch,
-    pixels: torch.Tensor,
-    rng: np.random.Generator | None,
+    features: Features,
+    rng: np.random.Generator,
     half: bool,
 ) -> None:
-    """Give each object as many correcting clicks as it is to have; leaves the net in eval mode.
+    """Give each object as many correcting clicks as it is to have.
 
     Parameters
     ----------
     net : SmallNet
+        In eval mode.
     batch : Batch
         Its ``asked`` get clicks and earlier masks.
-    pixels : (n, 3, h, w) tensor
-        Of the batch, on the network's device.
-    rng : numpy Generator, optional
-        Given, clicks lie anywhere in the largest error, and an earlier mask is blurred now and then
-        as if it came from a coarser scale; else they lie at its deepest point.
+    features : Features
+        Of the batch's crops.
+    rng : numpy Generator
+        Says where in the largest error clicks lie; and an earlier mask is blurred now and then, as
+        if it came from a coarser scale.
     half : bool
         See `precision`.
     """
-    net.eval()
-    if not any(one.corrections for one in batch.asked):
-        return
-    with precision(str(pixels.device), half):
-        features = net.encode(pixels)
+    device = features.half.device
+    with precision(str(device), half):
         for turn in range(CORRECTIONS):
             rows = [i for i, one in enumerate(batch.asked) if one.corrections > turn]
             if not rows:
                 return
             asked = [batch.asked[i] for i in rows]
-            of = batch.of[torch.tensor(rows)].to(pixels.device)
+            of = batch.of[torch.tensor(rows)].to(device)
             masks, previous = _answer(net, features.pick(of), asked)
             for one, mask, before in zip(asked, masks, previous, strict=True):
                 if correct(one, mask, rng):
-                    one.previous = before if rng is None else _blurred(before, rng)
+                    one.previous = _blurred(before, rng)
 
 
 def _answer(net: SmallNet, features: Features, asked: list[Asked]) -> tuple[np.ndarray, np.ndarray]:

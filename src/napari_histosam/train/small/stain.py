@@ -18,16 +18,16 @@ _TO_STAINS = np.linalg.inv(_STAINS)
 def recoloured(image: Image, rng: np.random.Generator) -> Image:
     """Return a crop (h, w, 3) as another laboratory and scanner might have made it."""
     out: NDArray[np.floating] = image.astype(np.float32)
-    if rng.random() < 0.85:
+    if rng.random() < 0.75:
         out = _densities_changed(image, rng)
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         out = _hue_turned(out, rng)
-    if rng.random() < 0.7:
-        contrast, shift = rng.uniform(0.75, 1.25), rng.uniform(-25, 25)
+    if rng.random() < 0.5:
+        contrast, shift = rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
         out = (out - 200) * contrast + 200 + shift
     if rng.random() < 0.3:
         out = out * rng.uniform(0.92, 1.08, 3)
-    if rng.random() < 0.06:
+    if rng.random() < 0.04:
         out = np.repeat(out.mean(2, keepdims=True), 3, 2)
     return _bytes(_imaged(out, rng))
 
@@ -51,7 +51,7 @@ def like_haematoxylin(image: Image, rng: np.random.Generator) -> Image:
     ground = np.clip(0.6 * fields[0] + 0.4 * fields[1] + 0.5 * grain, 0, 1)
     pale = rng.uniform(0.0, 0.5)  # vesicular nuclei: a rim and clumps, pale in between
     chromatin = nuclei * (1 - pale * blurred(nuclei, 3.0))
-    chromatin = chromatin * (1 + rng.uniform(0, 0.8) * grain)
+    chromatin = chromatin * (1 + rng.uniform(0, 0.6) * grain)
     haematoxylin = chromatin * rng.uniform(0.8, 2.0) + ground * rng.uniform(0, 0.35)
     eosin = ground * rng.uniform(0.2, 1.0) * (1 - 0.5 * nuclei) + rng.uniform(0, 0.15)
     density = haematoxylin[..., None] * _jittered(_STAINS[0], rng)
@@ -64,7 +64,7 @@ def _densities_changed(image: Image, rng: np.random.Generator) -> NDArray[np.flo
     amounts = density @ _TO_STAINS
     amounts *= rng.uniform(0.6, 1.6, 3) ** np.array([1, 1, 0.5])
     amounts += rng.normal(0, 0.03, 3)
-    if rng.random() < 0.12:
+    if rng.random() < 0.06:
         # A stain that no image here has: other dyes in the places of haematoxylin and eosin.
         rows = rng.uniform(0.05, 1.0, (3, 3))
         vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -87,14 +87,14 @@ def _hue_turned(image: NDArray[np.floating], rng: np.random.Generator) -> NDArra
 
 def _imaged(image: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
     kind = rng.random()
-    if kind < 0.25:
-        image = blurred(image, rng.uniform(0.4, 1.6))
-    elif kind < 0.45:
+    if kind < 0.2:
+        image = blurred(image, rng.uniform(0.4, 1.4))
+    elif kind < 0.35:
         soft = blurred(image, rng.uniform(0.8, 1.5))
         image = image + (image - soft) * rng.uniform(0.3, 1.2)
-    if rng.random() < 0.25:
-        image = image + rng.normal(0, rng.uniform(1, 8), image.shape).astype(np.float32)
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
+        image = image + rng.normal(0, rng.uniform(1, 7), image.shape).astype(np.float32)
+    if rng.random() < 0.2:
         quality = int(rng.integers(35, 90))
         _, coded = cv2.imencode(".jpg", _bytes(image), [cv2.IMWRITE_JPEG_QUALITY, quality])
         decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from napari_histosam.models.small.octaves import CROP as SIDE
 from napari_histosam.train.simulate import deepest_point, jittered, tight_box
 from napari_histosam.train.small import stain
-from napari_histosam.train.small.crops import SIDE
 from napari_histosam.train.small.prompting import Asked, batch_of, correct
 from napari_histosam.train.small.warp import blurred, warped
 
