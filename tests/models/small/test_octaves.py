@@ -58,7 +58,7 @@ def test_an_earlier_mask_tells_the_octave():
 
 
 def test_prompts_far_apart_leave_out_the_fine_octaves():
-    prompts = ObjectPrompts(points=np.array([[50.0, 50], [350, 50]]), labels=np.array([1, 1]))
+    prompts = ObjectPrompts(points=np.array([[50.0, 50], [250, 50]]), labels=np.array([1, 1]))
     assert [crop.octave for crop in octaves.choose(prompts, None, (512, 512))] == [2, 3]
 
 

@@ -11,6 +11,7 @@ from napari_histosam.home import shipped
 from napari_histosam.models import ModelRegistry
 from napari_histosam.models.catalog import read_card
 from napari_histosam.models.protocols import Embedding, ObjectPrompts
+from napari_histosam.models.small import octaves
 from napari_histosam.models.small.load import load_net, save_net
 from napari_histosam.models.small.network import SmallNet
 
@@ -68,6 +69,16 @@ def test_the_file_is_small_whole_and_listed(registry_rows):
 @pytest.fixture
 def registry_rows(tmp_path):
     return {row["name"]: row for row in ModelRegistry(tmp_path).describe()}
+
+
+@pytest.mark.parametrize("place", NUCLEI)
+def test_features_cut_or_whole_give_the_same_mask(model, view, field, place, monkeypatch):
+    x, y = at(field, place)[0]
+    box = asked(box=np.array([x - 20, y - 20, x + 20, y + 20]))
+    (cut,) = model.decode(view, [box])
+    monkeypatch.setattr(octaves, "CROP", 512)
+    (whole,) = model.decode(view, [box])
+    assert overlap(cut.masks[0], whole.masks[0]) >= 0.99
 
 
 def test_it_finds_nuclei_of_the_size_of_nuclei(model, view, field):

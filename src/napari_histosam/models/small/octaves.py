@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from napari_histosam.models.protocols import ObjectPrompts
 
 COUNT = 4
-CROP = 112
-"""Net px of a crop's side; where an octave is smaller, it is seen as a whole."""
+CROP, CROP_OF_SEVERAL = 96, 80
+"""Net px of a crop's side, and where several octaves are tried; a smaller octave is seen whole."""
 
 # The network knows objects best whose area's root, or whose box's longer side, has these net px.
 _CLICK_SIDE = 34.0
 _LONGEST_BOX = 72.0
-# What the prompts and the earlier mask may span of a crop.
-_SPAN = 88.0
+# What the prompts and the earlier mask leave free of a crop.
+_MARGIN = 24.0
 # What pads an octave to full steps, as glass would.
 _GROUND = 243
 
@@ -108,7 +108,7 @@ def choose(
     at = np.concatenate(corners) if corners else np.array([[size[0] / 2, size[1] / 2]])
     low, high = at.min(0), at.max(0)
     span = float((high - low).max())
-    least = _octave(span / _SPAN)
+    least = _octave(span / (CROP - _MARGIN))
     if prompts.box is not None:
         side = float((prompts.box[2:] - prompts.box[:2]).max())
         octaves = [max(_octave(side / _LONGEST_BOX), least)]
@@ -116,9 +116,10 @@ def choose(
         side = 2 * math.sqrt(float(earlier.sum()))
         octaves = [max(round(math.log2(max(side / _CLICK_SIDE, 1))), least)]
     else:
-        octaves = list(range(least, COUNT))
+        octaves = list(range(_octave(span / (CROP_OF_SEVERAL - _MARGIN)), COUNT))
+    side = CROP if len(octaves) == 1 else CROP_OF_SEVERAL
     middle = (low + high) / 2
-    return [_around(middle, min(octave, COUNT - 1), size) for octave in octaves]
+    return [_around(middle, min(octave, COUNT - 1), side, size) for octave in octaves]
 
 
 def _octave(ratio: float) -> int:
@@ -126,9 +127,11 @@ def _octave(ratio: float) -> int:
     return min(max(math.ceil(math.log2(max(ratio, 1e-6))), 0), COUNT - 1)
 
 
-def _around(middle: NDArray[np.float64], octave: int, size: tuple[int, int]) -> Crop:
+def _around(
+    middle: NDArray[np.float64], octave: int, crop_side: int, size: tuple[int, int]
+) -> Crop:
     sides = [padded(max(1, round(side / 2**octave))) for side in size]
-    width, height = (min(CROP, side) for side in sides)
+    width, height = (min(crop_side, side) for side in sides)
     left, top = (
         min(max(round((at / 2**octave - crop / 2) / MULTIPLE) * MULTIPLE, 0), side - crop)
         for at, crop, side in zip(middle, (width, height), sides, strict=True)

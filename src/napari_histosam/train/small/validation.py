@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_histosam.models.small.octaves import CROP as SIDE
 from napari_histosam.train.simulate import deepest_point, jittered, tight_box
 from napari_histosam.train.small import stain
 from napari_histosam.train.small.prompting import Asked, batch_of, correct
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 
     from napari_histosam.models.small.network import SmallNet
     from napari_histosam.train.small.pool import Picture
+
+SIDE = 112
+"""Net px of a validation crop."""
 
 _PER_PICTURE = 2
 _CLICK_SIDE, _BOX_SIDE = 34.0, 56.0
