@@ -69,7 +69,7 @@ def opened(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(out / _LOCK, "a build")
     try:
-        with contextlib.suppress(LockUnsupported), explained(out / MANIFEST, "write"):
+        with explained(out / MANIFEST, "write"), contextlib.suppress(LockUnsupported):
             if not lock.acquire():
                 raise InputError(
                     f"Another build is at work in {out} ({lock.holder()}); wait for its end."

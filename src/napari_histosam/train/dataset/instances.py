@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def record(
         "source": made.source,
         "model": made.model,
         "weights": made.weights_hash,
-        "score": None if made.score is None else round(float(made.score), 6),
+        "score": _finite(made.score),
         "first_iou": corrected,
         "first": None,
         "prompts": list(_prompts(made.prompts, window)),
@@ -106,6 +107,10 @@ def record(
     if seen.visible < 1:
         line["mask"] = rle.encode(seen.in_window(window.size))
     return line
+
+
+def _finite(score: float | None) -> float | None:
+    return round(float(score), 6) if score is not None and math.isfinite(score) else None
 
 
 def _prompts(prompts: Iterable[Prompt], window: Window) -> Iterable[dict[str, Any]]:

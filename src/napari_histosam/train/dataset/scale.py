@@ -109,8 +109,8 @@ def choose_scale(
         px = max(_coarsest(sides, least), FINEST) if bare else 1.0
     if before and known:
         return Scale(mpp if measured else None, px, most, before)
-    units = [f"{mpp:g} µm/px"] * bool(measured)
-    units += [f"{px:g} level-0 px per px where a slide has no µm"] * bool(bare)
+    units = [f"{mpp:g} µm/px"] if measured else []
+    units += [f"{px:g} level-0 px per px where a slide has no µm"] if bare else []
     why = f"so that most objects are {least:g} to {most:g} px long"
     return Scale(mpp if measured else None, px, most, f"{' and '.join(units)}, {why}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import re
 import uuid
@@ -131,10 +132,11 @@ def _of_store(path: Path, look_in: Sequence[Path]) -> SlideSource:
     with ObjectStore.open(path) as store:
         identity, name = store.slide_identity, store.slide_name
         objects = tuple(store.iterate())
-    beside = path.with_name(path.name.removesuffix(SUFFIX))
-    name = name or beside.name
+    beside = path.name.removesuffix(SUFFIX)
+    # A name from a file must not lead anywhere else.
+    name = Path(name).name or beside
     strangers = []
-    for place in _places(beside, name, look_in):
+    for place in _places(path, [one for one in (beside, name) if one != path.name], look_in):
         with open_slide(place) as slide:
             if not identity or slide.identity == identity:
                 return _source(slide, objects)
@@ -150,19 +152,17 @@ def _of_store(path: Path, look_in: Sequence[Path]) -> SlideSource:
     )
 
 
-def _places(beside: Path, name: str, look_in: Sequence[Path]) -> Iterable[Path]:
+def _places(store: Path, names: Sequence[str], look_in: Sequence[Path]) -> Iterable[Path]:
     """Yield where a store's slide may be, likely places first."""
-    if beside.exists() and not beside.is_dir():
-        yield beside
-    elif beside.is_dir() and beside.suffix:
-        yield beside  # OME-Zarr
+    yield from (one for one in dict.fromkeys(map(store.with_name, names)) if one.exists())
     for path in look_in:
         if not path.exists():
             raise InputError(f"There is no {path} to look for slides in; check --slides.")
-        if path.is_file() or path.name == name:
+        if path.is_file() or path.name in names:
             yield path
         else:
-            yield from sorted(path.rglob(name))
+            for name in dict.fromkeys(names):
+                yield from sorted(path.rglob(glob.escape(name)))
 
 
 def _of_slide(path: Path) -> SlideSource:
