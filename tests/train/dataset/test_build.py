@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from napari_histosam.geometry.masks import polygons_to_mask
 from napari_histosam.geometry.window import Window
 from napari_histosam.records import SlideObject
 from napari_histosam.slide import open_slide
+from napari_histosam.store import open_store_for
 from napari_histosam.train.dataset import rle
 from napari_histosam.train.dataset.request import Annotated, Settings
 from napari_histosam.train.dataset.splits import split_of
@@ -154,7 +156,11 @@ def test_what_a_model_said_first_is_kept(built, make_prompted):
     accepted = polygons_to_mask(one.geometry, window)
     assert (first & accepted).sum() / (first | accepted).sum() == pytest.approx(iou, abs=0.02)
     click, negative, scribble, box, mask = line["prompts"]
-    assert click == {"role": "positive", "kind": "point", "xy": window.from_level0([[100, 100]]).tolist()}
+    assert click == {
+        "role": "positive",
+        "kind": "point",
+        "xy": window.from_level0([[100, 100]]).tolist(),
+    }
     assert (negative["role"], scribble["kind"], len(scribble["xy"])) == ("negative", "scribble", 2)
     assert box["box"] == window.from_level0([[80, 80], [120, 120]]).ravel().tolist()
     assert rle.decode(mask["mask"]).sum() == 64
@@ -202,7 +208,8 @@ def test_the_manifest_tells_and_its_hashes_hold(built):
         assert one["identity"] == opened.identity
     assert (one["name"], one["mpp"], one["split"]) == ("a.png", [0.5, 0.5], "train")
     assert (one["windows"], one["objects"]) == (done.windows, done.objects)
-    assert manifest["counts"]["train"]["by_class"] == [
+    assert manifest["counts"]["train"]["by_class"] == one["by_class"]
+    assert one["by_class"] == [
         {"class": "Gland", "objects": 1},
         {"class": "Nucleus", "objects": 3},
         {"class": None, "objects": 1},
@@ -230,6 +237,15 @@ def test_objects_that_are_of_no_use_are_counted(lab, make_disc):
     told = " ".join(done.warnings)
     for said in ("1 points, lines", "1 outlines outside", "1 objects that are too small"):
         assert f"Left out: {said}" in told
+
+
+def test_a_store_that_another_window_edits_is_read(lab, make_disc):
+    slide = lab.slide("a.png")
+    with open_slide(slide) as opened, open_store_for(slide, opened.identity, "a.png") as store:
+        store.add([make_disc(100, 100)])
+        assert lab.build(slide).objects == 1
+        store.add([make_disc(300, 300)])
+        assert lab.build(slide).objects == 2
 
 
 def test_sources_without_an_object_are_refused(lab, tmp_path):
@@ -332,10 +348,12 @@ def test_settings_out_of_range_are_refused(wrong, said):
 
 def test_a_broken_slide_is_refused_and_leaves_nothing(lab, make_disc):
     slide = lab.annotated("a.png", 1, [make_disc(100, 100)])
-    store = shutil.copy(f"{slide}.histosam.sqlite", lab.root / "copy.sqlite")
+    store = Path(shutil.copy(f"{slide}.histosam.sqlite", lab.root / "copy.sqlite"))
+    assert lab.build(store, out="other").objects == 1  # the store knows the slide's name
     slide.write_bytes(slide.read_bytes()[:300])
-    with pytest.raises(InputError, match=r"a\.png"):
+    with pytest.raises(InputError, match=r"a\.png is damaged"):
         lab.build(slide)
-    with pytest.raises(InputError, match="not there"):
+    slide.unlink()
+    with pytest.raises(InputError, match=r"The slide a\.png of .*copy\.sqlite is not there"):
         lab.build(store)
     assert not (lab.root / "set").exists()

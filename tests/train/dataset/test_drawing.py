@@ -29,9 +29,7 @@ def square(x: float, y: float, side: float = 20.0, class_name: str | None = None
 grid_cells = st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=16)
 
 
-@given(
-    grid_cells, st.floats(3, 12), st.floats(0, 1), st.sampled_from([(1.0, 1.0), (0.5, 0.8)])
-)
+@given(grid_cells, st.floats(3, 12), st.floats(0, 1), st.sampled_from([(1.0, 1.0), (0.5, 0.8)]))
 def test_labels_and_objects_go_both_ways(cells, radius, shift, scale) -> None:
     window = Window(100, 100, scale, (100, 100))
     objects = [

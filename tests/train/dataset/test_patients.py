@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_a_table_with_more_columns(tmp_path: Path, mark: str) -> None:
     table = tmp_path / "p.csv"
-    rows = [("Stain", "Slide", " patient "), ("HE", "a.svs", "Ann"), ("", "", ""), ("HE", "b", "Bo")]
+    rows = [
+        ("Stain", "Slide", " patient "),
+        ("HE", "a.svs", "Ann"),
+        ("", "", ""),
+        ("HE", "b", "Bo"),
+    ]
     table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(mark.join(row) for row in rows).encode())
     assert read_patients([str(table), "c=d.svs=Cy"]) == {"a.svs": "Ann", "b": "Bo", "c=d.svs": "Cy"}
 

@@ -65,7 +65,7 @@ def test_a_store_of_another_slide_is_refused(lab, make_disc):
 
 
 def test_what_is_not_there_or_cannot_be_read_is_refused(lab, tmp_path):
-    with pytest.raises(InputError, match="There is no .*none"):
+    with pytest.raises(InputError, match=r"There is no .*none"):
         read_sources([tmp_path / "none"])
     slide = lab.slide("a.png")
     with pytest.raises(InputError, match="No objects are kept for"):
@@ -73,14 +73,14 @@ def test_what_is_not_there_or_cannot_be_read_is_refused(lab, tmp_path):
     assert not slide.with_name("a.png.histosam.sqlite").exists()
     text = tmp_path / "notes.svs"
     text.write_text("notes")
-    with pytest.raises(InputError, match="notes.svs"):
+    with pytest.raises(InputError, match=r"notes\.svs"):
         read_sources([text])
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty"):
         read_sources([tmp_path / "empty"])
     broken = tmp_path / "x.histosam.sqlite"
     broken.write_bytes(b"SQLite format 3\0" + b"junk" * 500)
-    with pytest.raises(InputError, match="x.histosam.sqlite"):
+    with pytest.raises(InputError, match=r"x\.histosam\.sqlite"):
         read_sources([broken])
 
 
@@ -130,5 +130,5 @@ def test_reading_can_be_stopped(lab, make_disc):
     def stop(name: str) -> None:
         raise KeyboardInterrupt(name)
 
-    with pytest.raises(KeyboardInterrupt, match="a.png"):
+    with pytest.raises(KeyboardInterrupt, match=r"a\.png"):
         read_sources([slide], step=stop)

@@ -17,9 +17,7 @@ HALF = (0.5, 0.5)
 SCALE = Scale(0.5, 1.0, 110.0, "")
 
 sizes = st.tuples(st.integers(40, 900), st.integers(40, 900))
-rectangles = st.tuples(
-    st.floats(0, 880), st.floats(0, 880), st.floats(1, 600), st.floats(1, 600)
-)
+rectangles = st.tuples(st.floats(0, 880), st.floats(0, 880), st.floats(1, 600), st.floats(1, 600))
 
 
 def marked(size: tuple[int, int], boxes, **more) -> Marked:

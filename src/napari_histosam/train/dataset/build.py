@@ -246,9 +246,12 @@ def _slides(
     """Return what the manifest says of each slide, by identity."""
     slides: list[dict[str, Any]] = []
     windows = Counter(item["slide"] for item in rows.items)
-    objects = Counter(
-        item["slide"] for item in rows.items for line in rows.lines[item["id"]] if line["home"]
-    )
+    objects: dict[str, Counter[str | None]] = {key: Counter() for key in todo}
+    for item in rows.items:
+        if item["slide"] in objects:
+            objects[item["slide"]].update(
+                line["class"] for line in rows.lines[item["id"]] if line["home"]
+            )
     for identity in sorted({*todo, *frozen}):
         if identity in frozen:
             slides.append({**frozen[identity], "group": groups[identity]})
@@ -263,7 +266,8 @@ def _slides(
             "split": at.split,
             "why": at.why,
             "windows": windows[identity],
-            "objects": objects[identity],
+            "objects": objects[identity].total(),
+            "by_class": documents.by_class_rows(objects[identity]),
             "cut": {"size": settings.size, "scale": list(scale.of(source.mpp))},
         }
         if at.split == "test":

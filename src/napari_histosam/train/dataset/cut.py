@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from napari_histosam.train.dataset.splits import Split
     from napari_histosam.train.dataset.windows import Planned
 
-# Part of every name: windows are made anew when what is drawn into them changes its meaning.
-_BUILDER = 1
+BUILDER = 1
+"""Part of every name: windows are made anew when what is drawn into them changes its meaning."""
 
 
 @dataclass
@@ -151,7 +151,7 @@ def _png(pixels: NDArray[Any]) -> bytes:
 
 def _name(identity: str, window: Window, drawn: Drawn) -> str:
     """Return the window's id: the slide, where it lies, and a hash of all that was drawn."""
-    digest = hashlib.sha256(f"{_BUILDER}:{identity}:".encode())
+    digest = hashlib.sha256(f"{BUILDER}:{identity}:".encode())
     digest.update(json.dumps(window.to_dict(), sort_keys=True).encode())
     digest.update(drawn.labels.astype("<u2").tobytes())
     digest.update(drawn.ignore.tobytes())

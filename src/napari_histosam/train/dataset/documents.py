@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_histosam import __version__
 from napari_histosam.train.dataset import coco
+from napari_histosam.train.dataset.cut import BUILDER
 from napari_histosam.train.dataset.earlier import FORMAT, VERSION
 from napari_histosam.train.dataset.folder import COCO, INDEX, MANIFEST, OBJECTS, SPLITS, sha256
 from napari_histosam.train.dataset.splits import SPLITS as SPLIT_NAMES
@@ -107,6 +108,7 @@ def render(
     manifest = {
         "format": FORMAT,
         "version": VERSION,
+        "builder": BUILDER,
         "software": f"napari-histosam {__version__}",
         "licence": settings.licence,
         "settings": {

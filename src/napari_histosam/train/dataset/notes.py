@@ -84,17 +84,18 @@ def warnings(
     for one in sources:
         if request.patients and patient_of(request.patients, one.name, one.identity) is None:
             said.append(f"No patient is named for {one.name}; it was taken for one of its own.")
-        why = placed[one.identity].why
+        why, split = placed[one.identity].why, placed[one.identity].split
         if why == "few":
             said.append(
-                f"{one.name} went to {placed[one.identity].split}, since there are too few slides "
-                "to leave it to chance."
+                f"{one.name} went to {split}, since there are too few slides to leave it to chance."
             )
         elif why == "frozen":
             said.append(
                 f"{one.name} went to val and not to the test set, which is frozen; --refreeze "
                 "takes it in."
             )
+        elif why == "patient" and split != "train":
+            said.append(f"{one.name} went to {split}, since its patient is held out.")
     return said
 
 

@@ -30,12 +30,16 @@ def encode(mask: ArrayLike) -> dict[str, list[int]]:
     The uncompressed form of the COCO API's ``mask.frPyObjects``.
     """
     pixels = np.asarray(mask, bool)
-    column_wise = pixels.ravel(order="F")
-    turns = np.flatnonzero(column_wise[1:] != column_wise[:-1]) + 1
-    edges = np.concatenate([[0], turns, [column_wise.size]])
-    counts = np.diff(edges).tolist() if column_wise.size else []
-    if column_wise.size and column_wise[0]:
-        counts.insert(0, 0)
+    height = pixels.shape[0]
+    used = np.flatnonzero(pixels.any(0))
+    # Most objects are small: only the columns that hold something are walked through.
+    first, last = (int(used[0]), int(used[-1])) if len(used) else (0, -1)
+    column_wise = pixels[:, first : last + 1].ravel(order="F")
+    turns = np.flatnonzero(np.diff(column_wise, prepend=False, append=False)) + first * height
+    edges = np.concatenate([[0], turns, [pixels.size]])
+    counts = np.diff(edges).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        del counts[-1]  # the last px is inside
     return {"size": [int(side) for side in pixels.shape], "counts": counts}
 
 
