@@ -239,6 +239,20 @@ def test_objects_that_are_of_no_use_are_counted(lab, make_disc):
         assert f"Left out: {said}" in told
 
 
+def test_odd_names_of_classes_and_slides(lab, make_disc):
+    name = 'T\u00fcmor\u2028"\u6838\\ *: 1'
+    slide = lab.annotated("a [1] \u6838.png", 1, [make_disc(100, 100, class_name=name)])
+    for _ in range(2):
+        assert lab.build(slide).classes == {name: 1}
+    (line,) = (x for x in (lab.root / "set" / "objects.jsonl").read_text("utf-8").split("\n") if x)
+    assert json.loads(line)["class"] == name
+    away = lab.root / "away"
+    away.mkdir()
+    slide.rename(away / slide.name)
+    store = slide.with_name(f"{slide.name}.histosam.sqlite")
+    assert lab.build(store, look_in=(away,)).kept == 1
+
+
 def test_a_store_that_another_window_edits_is_read(lab, make_disc):
     slide = lab.slide("a.png")
     with open_slide(slide) as opened, open_store_for(slide, opened.identity, "a.png") as store:

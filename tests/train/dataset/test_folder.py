@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,27 @@ def test_documents_are_exchanged_all_or_none(
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="the disk is full"):
         folder.exchange({"index.json": b"new", "splits.json": b"new"})
+    assert {path.name: path.read_bytes() for path in folder.out.iterdir()} == {
+        "index.json": b"old",
+        "splits.json": b"old",
+    }
+
+
+def test_documents_that_were_exchanged_before_an_error_come_back(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.exchange({"index.json": b"old", "splits.json": b"old"})
+    replace = os.replace
+
+    def held(source: Path, target: Path) -> None:
+        if target.name == "manifest.json":
+            raise PermissionError(errno.EACCES, "another program has it")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", held)
+    new = dict.fromkeys(("index.json", "splits.json", "coco.json", "manifest.json"), b"new")
+    with pytest.raises(InputError, match="another program holds it"):
+        folder.exchange(new)
     assert {path.name: path.read_bytes() for path in folder.out.iterdir()} == {
         "index.json": b"old",
         "splits.json": b"old",

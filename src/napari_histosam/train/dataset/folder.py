@@ -41,11 +41,11 @@ def check_out(out: Path) -> None:
     InputError
         If it is a file, or a folder that holds something else.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; name a folder for the data set with --out.")
-    if not out.is_dir() or (out / MANIFEST).is_file():
-        return
     with explained(out, "read"):
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{out} is a file; name a folder for the data set with --out.")
+        if not out.is_dir() or (out / MANIFEST).is_file():
+            return
         # What an interrupted first build can have left.
         strange = [one.name for one in out.iterdir() if not _may_be_ours(one)]
     if strange:
@@ -137,14 +137,27 @@ class Folder:
 
     def exchange(self, documents: Mapping[str, bytes]) -> None:
         """Put all documents in place, none before all are whole; the same ones are left alone."""
-        changed = {
-            name: data for name, data in documents.items() if not _holds(self.out / name, data)
-        }
-        if changed:
-            with new_files(*(self.out / name for name in changed)) as temporary:
-                for place, data in zip(temporary, changed.values(), strict=True):
-                    place.write_bytes(data)
+        before = {name: _content(self.out / name) for name in documents}
+        changed = {name: data for name, data in documents.items() if before[name] != data}
+        try:
+            if changed:
+                with new_files(*(self.out / name for name in changed)) as temporary:
+                    for place, data in zip(temporary, changed.values(), strict=True):
+                        place.write_bytes(data)
+        except BaseException:
+            # One of them may be held by another program when others are in place already.
+            for name in changed:
+                self._put_back(name, before[name])
+            raise
         self._written.clear()
+
+    def _put_back(self, name: str, data: bytes | None) -> None:
+        path = self.out / name
+        if data is None:
+            _remove(path)
+        elif _content(path) != data:
+            with contextlib.suppress(InputError), new_file(path) as temporary:
+                temporary.write_bytes(data)
 
     def sweep(self) -> None:
         """Remove the windows that are in the data set no more, and what broken builds left."""
@@ -169,11 +182,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _holds(path: Path, data: bytes) -> bool:
+def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes() == data
+        return path.read_bytes()
     except OSError:
-        return False
+        return None
 
 
 def _may_be_ours(path: Path) -> bool:

@@ -109,12 +109,13 @@ def _spread(path: Path) -> list[Path]:
     """Return the stores in a folder of stores, or else the path itself."""
     from napari_histosam.store.places import SUFFIX
 
-    if not path.exists():
-        raise InputError(f"There is no {path}; name a store, a slide or a folder of stores.")
-    if not path.is_dir():
-        return [path]
-    # A slide can be a folder, too; but no store lies inside it.
-    return sorted(path.glob(f"*{SUFFIX}")) or [path]
+    with explained(path, "read"):
+        if not path.exists():
+            raise InputError(f"There is no {path}; name a store, a slide or a folder of stores.")
+        if not path.is_dir():
+            return [path]
+        # A slide can be a folder, too; but no store lies inside it.
+        return sorted(path.glob(f"*{SUFFIX}")) or [path]
 
 
 def _is_store(path: Path) -> bool:
