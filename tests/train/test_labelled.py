@@ -211,3 +211,11 @@ def test_an_unreadable_image_is_told_once(nuclei: Path, capfd: pytest.CaptureFix
         with pytest.raises(InputError, match="missing or no image"):
             entry.read()
     assert capfd.readouterr() == ("", "")  # nor does a library say anything
+
+
+def test_splits_in_a_renamed_set_still_hold(nuclei: Path) -> None:
+    listed = {"train": ["dsb_1"], "val": ["dsb_2", "dsb_3"]}
+    (nuclei / "splits.json").write_text(json.dumps({"sets": {"nuclei": listed}}), "utf-8")
+    renamed = nuclei.rename(nuclei.with_name("other"))
+    assert names(renamed) == ["dsb_2", "dsb_3"]
+    assert names(renamed, ["train"]) == ["dsb_1"]

@@ -38,6 +38,8 @@ class ObjectStore(StoreReader):
         Emits a `Change` after each commit, in the thread that made the edit.
     slide_identity : str
         The slide this store belongs to; empty where unknown.
+    slide_name : str
+        Its file name when the store was begun; empty where unknown.
     author : str
         Written to the history of every edit.
     note : str or None
@@ -57,8 +59,9 @@ class ObjectStore(StoreReader):
         self.note = note
         self._version = database.data_version()
         with database.read() as con:
-            row = con.execute("SELECT value FROM meta WHERE key = 'slide_identity'").fetchone()
-        self.slide_identity: str = row[0] if row else ""
+            meta = dict(con.execute("SELECT key, value FROM meta").fetchall())
+        self.slide_identity: str = meta.get("slide_identity", "")
+        self.slide_name: str = meta.get("slide_name", "")
 
     @classmethod
     def open(

@@ -134,6 +134,10 @@ def _wanted(folder: Path, splits: list[str] | None) -> set[str] | None:
     data = {} if path is None else _json(path)
     sets = data.get("sets", data) if isinstance(data, dict) else None
     listed = sets.get(folder.name) if isinstance(sets, dict) else None
+    if listed is None and isinstance(sets, dict) and len(sets) == 1 and path == places[0]:
+        # The folder was renamed after its splits were written into it; without them, images for
+        # training would be measured, too.
+        listed = next(iter(sets.values()))
     if not isinstance(listed, dict):
         if splits:
             raise InputError(f"{folder} has no splits, so no split {splits[0]}: leave it away.")

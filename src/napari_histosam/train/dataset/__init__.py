@@ -1,0 +1,1 @@
+"""Builds data sets for training from the objects of many slides."""
