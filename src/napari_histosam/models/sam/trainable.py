@@ -129,7 +129,7 @@ class SamTrainable:
         for rows in groups.values():
             chosen = torch.tensor([of[r] for r in rows], device=embedding.device)
             batch = gathered([prompts[r] for r in rows], SIDE / _NET, str(embedding.device))
-            seen = embedding[chosen].float()
+            seen = embedding.float()[chosen]
             out.append(Answers(tuple(rows), *answers(self.module, seen, batch)))
         return out
 

@@ -143,7 +143,7 @@ def _cut(features: Mapping[str, Tensor], of: Sequence[int], places: Sequence[Pla
             level = features[f"{_input(place.octave)}_stride{stride}"][row]
             top, left = place.top // stride, place.left // stride
             bottom, right = top + place.height // stride, left + place.width // stride
-            parts.append(level[:, top:bottom, left:right])
-        stacked = torch.stack(parts).float()
+            parts.append(level[:, top:bottom, left:right].float())
+        stacked = torch.stack(parts)
         levels.append(stacked.contiguous(memory_format=torch.channels_last))
     return Features(*levels)
