@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.models.protocols import PromptModel
     from napari_histosam.models.registry import ModelRegistry
-    from napari_histosam.models.trainable import Trainable
+    from napari_histosam.models.trainable import Method, Trainable
 
 _DOWN, _UP = ".lora_down", ".lora_up"
 _ADAPTERS = (".mona1.", ".mona2.")
@@ -129,6 +129,35 @@ def load_trained(
     return small_model(card, weights, path.name, known, device, say)
 
 
+def methods_of(card: ModelCard) -> tuple[Method, ...]:
+    """Return the methods by which a model can be trained; none where it cannot."""
+    if card.decoder == "histosam-small":
+        from napari_histosam.models.small.trainable import METHODS
+
+        return METHODS
+    if card.decoder == "sam":
+        from napari_histosam.models.sam.trainable import methods_for
+
+        return methods_for(card.variant)
+    return ()
+
+
+def check_trainable(card: ModelCard, method: str) -> Method:
+    """Return the method if a model can be trained by it.
+
+    Raises
+    ------
+    InputError
+        If it cannot; the sentence names the methods or models that there are.
+    """
+    from napari_histosam.models.trainable import check_method
+
+    offered = methods_of(card)
+    if not offered:
+        raise InputError(f"{card.name} cannot be trained: choose histosam-small or a SAM.")
+    return check_method(card, method, offered)
+
+
 def build_trainable(registry: ModelRegistry, name: str, method: str) -> Trainable:
     """Return a model as it is trained by a method, on the CPU.
 
@@ -138,22 +167,17 @@ def build_trainable(registry: ModelRegistry, name: str, method: str) -> Trainabl
         If the model has no such method, cannot be trained, or its weights cannot be read.
     """
     card = registry.get(name)
-    if card.decoder == "histosam-small":
-        from napari_histosam.models.small.load import filled_net
-        from napari_histosam.models.small.trainable import METHODS as small_methods
-        from napari_histosam.models.small.trainable import SmallTrainable
-        from napari_histosam.models.trainable import check_method
-
-        check_method(card, method, small_methods)
-        return SmallTrainable(card, filled_net(weights_of(registry, name), card.name), method)
+    check_trainable(card, method)
+    weights = weights_of(registry, name)
     if card.decoder == "sam":
         from napari_histosam.models.sam.build import load_sam
-        from napari_histosam.models.sam.trainable import SamTrainable, check_variant
+        from napari_histosam.models.sam.trainable import SamTrainable
 
-        check_variant(card, method)
-        sam = load_sam(weights_of(registry, name), card.name, card.variant)
-        return SamTrainable(card, sam, method)
-    raise InputError(f"{card.name} cannot be trained: choose histosam-small or a SAM.")
+        return SamTrainable(card, load_sam(weights, card.name, card.variant), method)
+    from napari_histosam.models.small.load import filled_net
+    from napari_histosam.models.small.trainable import SmallTrainable
+
+    return SmallTrainable(card, filled_net(weights, card.name), method)
 
 
 def write_trained(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:

@@ -37,9 +37,9 @@ _RATES = {"decoder": 1e-4, "lora": 1e-4, "mona": 1e-4, "full": 1e-5}
 _NET = 2 * LOW
 
 
-def check_variant(card: ModelCard, method: str) -> Method:
-    """Return a method that a SAM of the card's size has, or raise InputError."""
-    return check_method(card, method, _TINY_METHODS if card.variant == "vit_t" else METHODS)
+def methods_for(variant: str | None) -> tuple[Method, ...]:
+    """Return the methods by which a SAM of a size can be trained."""
+    return _TINY_METHODS if variant == "vit_t" else METHODS
 
 
 class SamTrainable:

@@ -101,7 +101,12 @@ def make_fabric(plan: Plan, several: bool = False, launched: bool = False) -> Fa
         half = torch.cuda.is_bf16_supported(including_emulation=False)
     strategy = "auto" if not several else "ddp" if launched else "ddp_spawn"
 
+    import logging
+
     import lightning_fabric
+
+    # It tells on stderr what the plan says already.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
     return lightning_fabric.Fabric(
         accelerator=kind,
