@@ -109,9 +109,7 @@ def test_a_killed_run_goes_on_with_the_same_curve(
     assert curve(killed.out) == curve(whole.out)
 
 
-def test_ctrl_c_pauses(
-    plan: Callable, train: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_pauses(plan: Callable, train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     one = plan()
     learn = Loop._learn
 
