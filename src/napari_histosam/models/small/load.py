@@ -85,7 +85,11 @@ def load_net(path: Path, *, judged: bool = True) -> SmallNet:
     InputError
         If the file cannot be read or does not fit.
     """
-    return filled_net(read_checkpoint(path), str(path))
+    state = read_checkpoint(path)
+    if not judged:
+        fresh = {n: v for n, v in SmallNet().state_dict().items() if n.startswith("judge.")}
+        state = {**fresh, **state}
+    return filled_net(state, str(path))
 
 
 def filled_net(state: Mapping[str, Tensor], source: str) -> SmallNet:
@@ -97,9 +101,6 @@ def filled_net(state: Mapping[str, Tensor], source: str) -> SmallNet:
         If names or shapes do not fit.
     """
     net = SmallNet()
-    if not judged:
-        fresh = {n: v for n, v in net.state_dict().items() if n.startswith("judge.")}
-        state = fresh | state
     wrong = mismatch(shapes(net.state_dict()), shapes(state))
     if wrong is not None:
         raise InputError(

@@ -55,6 +55,7 @@ class SmallTrainable:
         self.rate = _RATES[self.method]
         self.module: Any = in_channels_last(net.requires_grad_(False).eval())
         (net if method == "full" else net.decoder).requires_grad_(True)
+        net.judge.requires_grad_(False)  # it compares what the decoder gives and is taught apart
 
     def prepare(self, image: NDArray[np.uint8]) -> dict[str, Tensor]:
         """Return the window (h, w, 3) at all octaves: uint8 tensors (3, h, w)."""
