@@ -62,7 +62,9 @@ def gather(
     ready = in_channels_last(net.for_inference()).cpu().requires_grad_(False)
     if computes_bfloat16("cpu"):
         ready.to_half()
-    feed = DataLoader(Windows(ready, pictures, seed, windows), batch_size=None, num_workers=workers)
+    made = Windows(ready, pictures, seed, windows)
+    # As they are: tensors would travel by a file descriptor each, of which there are not enough.
+    feed = DataLoader(made, batch_size=None, collate_fn=_as_it_is, num_workers=workers)
     return [example for examples in feed for example in examples]
 
 
@@ -107,6 +109,10 @@ def worth(judge: Judge, examples: Sequence[Example]) -> Worth:
             other_errors.append(error)
     near = np.array(taken) >= np.array(best) - 0.02
     return Worth(*(_mean(v) for v in (taken, best, click_errors, other_errors, near)))
+
+
+def _as_it_is(examples: list[Example]) -> list[Example]:
+    return examples
 
 
 def _stacked(examples: Sequence[Example], device: torch.device) -> list[Tensor]:
