@@ -12,6 +12,7 @@ from napari_histosam.errors import InputError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -80,7 +81,7 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     for name in names:
         model = _load(registry, name, args)
         for set_name, found in sets.items():
-            kept = _evaluate(found, model, args)
+            kept = measure(found, model, args.seed, args.max_objects)
             if not kept:
                 raise InputError(f"The masks of the set {set_name} show no object.")
             rows.append(row(set_name, model.card.name, kept))
@@ -116,7 +117,10 @@ def _threads() -> int:
     return threads()
 
 
-def _evaluate(found: list[Entry], model: PromptModel, args: Namespace) -> list[Outcome]:
+def measure(
+    found: Sequence[Entry], model: PromptModel, seed: int, most: int | None = None
+) -> list[Outcome]:
+    """Ask a model for the objects of images; ``most`` limits the objects of each."""
     from napari_histosam.models import EmbeddingCache
     from napari_histosam.session.trial import Trial
     from napari_histosam.slide import open_array
@@ -127,7 +131,7 @@ def _evaluate(found: list[Entry], model: PromptModel, args: Namespace) -> list[O
         image, labels = entry.read()
         with open_array([image], _mpp(entry), entry.name) as slide:
             trial = Trial(slide, model, EmbeddingCache(None))
-            kept += outcomes(entry, labels, trial, seed=args.seed, most=args.max_objects)
+            kept += outcomes(entry, labels, trial, seed=seed, most=most)
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{model.card.name}: image {number} of {len(found)} ")
             sys.stderr.write("\n" * (number == len(found)))

@@ -11,13 +11,23 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from napari_histosam import __version__
-from napari_histosam.cli import app, convert, dataset, demo, evaluate, info, models, segment
+from napari_histosam.cli import (
+    app,
+    convert,
+    dataset,
+    demo,
+    evaluate,
+    info,
+    models,
+    segment,
+    train,
+)
 from napari_histosam.errors import Cancelled, HistosamError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (app, demo, info, models, segment, evaluate, dataset, convert)
+COMMANDS = (app, demo, info, models, segment, evaluate, dataset, train, convert)
 DONE, OURS, INPUT, STOPPED = 0, 1, 2, 130
 
 

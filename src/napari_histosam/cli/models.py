@@ -19,9 +19,10 @@ def add_to(commands: Any) -> ArgumentParser:
         "action",
         nargs="?",
         default="list",
-        choices=["list", "info", "download", "verify", "import"],
+        choices=["list", "info", "download", "verify", "import", "export"],
     )
     made.add_argument("what", nargs="?", metavar="NAME|FILE")
+    made.add_argument("out", nargs="?", type=Path, metavar="OUT", help="with export: the file")
     made.add_argument("--name", help="the name to import a file under")
     made.add_argument(
         "--accept-licence",
@@ -37,7 +38,7 @@ def run(args: Namespace) -> tuple[Any, str]:
     from napari_histosam.models import ModelRegistry
 
     registry = ModelRegistry()
-    if args.action in ("info", "download", "import") and not args.what:
+    if args.action in ("info", "download", "import", "export") and not args.what:
         what = "a file" if args.action == "import" else "a model's name"
         raise InputError(f"histosam models {args.action} needs {what}; see histosam models list.")
     if args.action == "list":
@@ -48,6 +49,8 @@ def run(args: Namespace) -> tuple[Any, str]:
     if args.action == "import":
         card = registry.import_file(Path(args.what), name=args.name)
         return _row(registry, card.name), f"{card.name} is ready ({card.title})."
+    if args.action == "export":
+        return _export(registry, args.what, args.out)
     if args.action == "download":
         if args.accept_licence:
             registry.accept_licence(args.what)
@@ -70,6 +73,16 @@ def check_licence(registry: ModelRegistry, name: str) -> None:
             f"The weights of {card.name} are for non-commercial use ({card.licence}): to agree, "
             f"once, run histosam models download {card.name} --accept-licence."
         )
+
+
+def _export(registry: ModelRegistry, name: str, out: Path | None) -> tuple[Any, str]:
+    from napari_histosam.errors import InputError
+
+    if out is None:
+        raise InputError("histosam models export needs the file to write: NAME OUT.")
+    size = registry.export(name, out)
+    found = {"name": registry.get(name).name, "out": str(out), "bytes": size}
+    return found, f"{name} was written to {out} as one plain file ({size / 1e6:.1f} MB)."
 
 
 def _row(registry: ModelRegistry, name: str) -> dict[str, Any]:

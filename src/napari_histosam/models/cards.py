@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PromptKind = Literal["point", "negative", "box", "scribble", "mask"]
 Pixels = Literal["imagenet", "minmax"]
@@ -29,6 +32,46 @@ class WeightFile:
     url: str | None = None
     bytes: int | None = None
     hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a model was made from another one.
+
+    Parameters
+    ----------
+    base : str
+        Name of the model that it was trained from.
+    base_hash : str
+        ``"sha256:…"`` of the base's weights file: the own file holds only what was trained.
+    method : str
+        ``"decoder"``, ``"lora"``, ``"mona"`` or ``"full"``.
+    data : str
+        Name of the data set.
+    data_hash : str
+        ``"sha256:…"`` of its manifest, or of its index and splits.
+    seed : int
+    date : str
+        ISO 8601, UTC.
+    run : str
+        Identifies the training run.
+    verdict : str
+        ``"better"``, ``"same"`` or ``"worse"`` than the base on images held out; empty where it
+        was not measured.
+    figures : mapping of str to Any
+        Before and after, and how many objects and images it learned from; ready for JSON.
+    """
+
+    base: str
+    base_hash: str
+    method: str
+    data: str
+    data_hash: str
+    seed: int
+    date: str
+    run: str = ""
+    verdict: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +113,8 @@ class ModelCard:
     object_px : tuple of float, optional
         Window px, least and most, that the longer side of an object should have; given, the
         window's scale follows a box or an object's known size before it follows the zoom.
+    trained : Trained, optional
+        Given for a model that was trained from another one here.
     """
 
     name: str
@@ -88,3 +133,4 @@ class ModelCard:
     pixels: Pixels = "imagenet"
     page: str = ""
     object_px: tuple[float, float] | None = None
+    trained: Trained | None = None

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_histosam.errors import InputError
-from napari_histosam.models.cards import ModelCard, Pixels, PromptKind, WeightFile
+from napari_histosam.models.cards import ModelCard, Pixels, PromptKind, Trained, WeightFile
 from napari_histosam.models.files import write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -96,7 +96,17 @@ def card_from_dict(data: dict[str, Any]) -> ModelCard:
         if member in data:
             plain[member] = tuple(data[member])
     plain["files"] = tuple(_weight_file(entry) for entry in data.get("files", ()))
+    if data.get("trained") is not None:
+        plain["trained"] = _trained(data["trained"])
     return ModelCard(**plain)
+
+
+def _trained(data: dict[str, Any]) -> Trained:
+    found = Trained(**data)
+    texts = (found.base, found.base_hash, found.method, found.data, found.verdict)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(found.figures, dict):
+        raise ValueError("trained must name base, base_hash, method and data")
+    return found
 
 
 def _weight_file(data: dict[str, Any]) -> WeightFile:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Width of the ViT trunk -> size, as segment-anything builds them.
 VIT_WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _PROJECTION = "image_encoder.patch_embed.proj.weight"
+_PROMPTED = {"mask_decoder.iou_token.weight", "prompt_encoder.no_mask_embed.weight"}
 _TINY_STEM = "image_encoder.patch_embed.seq.0.c.weight"
 
 
@@ -46,7 +47,7 @@ def detect(shapes: Shapes) -> Detected:
     own = _special(shapes)
     if own is not None:
         return own
-    if {"mask_decoder.iou_token.weight", "prompt_encoder.no_mask_embed.weight"} <= set(shapes):
+    if set(shapes) >= _PROMPTED:
         if _TINY_STEM in shapes:
             return Detected("sam", "vit_t", "MobileSAM (SAM with the ViT-T encoder)")
         width = shapes.get(_PROJECTION, (0,))[0]
@@ -66,7 +67,7 @@ def _special(shapes: Shapes) -> Detected | None:
         return Detected("des-sam", None, "DES-SAM")
     if _any(keys, "mask_decoder.psp_module.") or any(".original_block." in k for k in keys):
         return Detected("sam-lung", None, "SAM-Lung")
-    if any(".mona1." in k for k in keys):
+    if any(".mona1." in k for k in keys) and not keys >= _PROMPTED:
         return Detected("sam-lung", "adapters", "the adapters of SAM-Lung")
     if keys and all(k.startswith("mask_decoder.") for k in keys):
         return Detected("ep-sam", "decoder", "the decoder file of EP-SAM")

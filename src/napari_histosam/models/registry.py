@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +88,9 @@ class ModelRegistry:
         return paths
 
     def is_ready(self, name: str) -> bool:
-        """Tell whether all weight files of a model are on this machine."""
-        return all(self._find(entry) is not None for entry in self.get(name).files)
+        """Tell whether all weight files of a model, and of its base, are on this machine."""
+        card = self.get(name)
+        return all(self._find(entry) is not None for entry in card.files) and self._has_base(card)
 
     def describe(self) -> list[dict[str, Any]]:
         """Return one JSON-ready row per model, as ``histosam models list`` prints them."""
@@ -107,7 +108,7 @@ class ModelRegistry:
         return {
             "name": card.name,
             "decoder": card.decoder,
-            "ready": None not in found,
+            "ready": None not in found and self._has_base(card),
             "licence": card.licence,
             "mpp": card.mpp,
             "prompts": list(card.prompts),
@@ -123,6 +124,7 @@ class ModelRegistry:
             "urls": [entry.url for entry in card.files],
             "page": card.page,
             "note": card.note,
+            "trained": None if card.trained is None else asdict(card.trained),
         }
 
     def load(
@@ -165,6 +167,10 @@ class ModelRegistry:
                 f"The weights of {card.name} are for non-commercial use ({card.licence}): accept "
                 "their licence first."
             )
+        if files is None and card.trained is not None:
+            from napari_histosam.models.trained import load_trained
+
+            return load_trained(self, card, device, say)
         if files is None:
             (path,) = self.files(card.name)
             return load(card, path, self._checked_hash(card.files[0], path), device, say)
@@ -257,6 +263,22 @@ class ModelRegistry:
 
         return take_in(Path(path), self.folder, self.cards(), name)
 
+    def export(self, name: str, path: Path | str) -> int:
+        """Write a model as one plain file in upstream's layout; return its size in bytes.
+
+        Raises
+        ------
+        InputError, HistosamError
+            See `napari_histosam.models.trained.export`.
+        """
+        from napari_histosam.models.trained import export
+
+        return export(self, name, Path(path))
+
+    def sha256(self, path: Path) -> str:
+        """Return the SHA-256 of a weights file, remembered while the file stays the same."""
+        return self._hashes.sha256(path)
+
     def needs_consent(self, name: str) -> bool:
         """Tell whether the user has yet to accept the licence of non-commercial weights."""
         card = self.get(name)
@@ -275,6 +297,21 @@ class ModelRegistry:
         except (OSError, ValueError):
             return {}
         return data if isinstance(data, dict) else {}
+
+    def _has_base(self, card: ModelCard) -> bool:
+        """Tell whether what a trained model builds on is here."""
+        seen = {card.name}
+        cards = self.cards() if card.trained is not None else {}
+        while card.trained is not None:
+            base = cards.get(card.trained.base)
+            if base is None or base.name in seen or any(map(self._absent, base.files)):
+                return False
+            seen.add(base.name)
+            card = base
+        return True
+
+    def _absent(self, entry: WeightFile) -> bool:
+        return self._find(entry) is None
 
     def _find(self, entry: WeightFile, any_size: bool = False) -> Path | None:
         for folder in self._search:
@@ -304,6 +341,11 @@ class ModelRegistry:
         return found
 
     def _missing(self, card: ModelCard, entry: WeightFile) -> str:
+        if card.trained is not None:
+            return (
+                f"{entry.name} of {card.name} is not in {self.folder}: put it back there, or train "
+                "the model again."
+            )
         if self._find(replace(entry, bytes=None)) is not None:
             return (
                 f"{entry.name} of {card.name} is here but not whole: run `histosam models download "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from napari_histosam.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -30,6 +30,12 @@ class Entry:
         Which data set it comes from, as the first part of its name says.
     image, mask : Path
     mpp : float or None
+    group : str
+        What must not be split: patient, slide or source image. The name where none is given.
+    ignore : Path or None
+        8-bit image, 255 where it is not known what is there.
+    classes : mapping of str to str
+        Class of each label, as text; ``"*"`` stands for all that are not named.
     """
 
     name: str
@@ -38,6 +44,28 @@ class Entry:
     image: Path
     mask: Path
     mpp: float | None
+    group: str = ""
+    ignore: Path | None = None
+    classes: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def class_of(self, label: int) -> str | None:
+        """Return the class of an object, or None where it has none."""
+        return self.classes.get(str(label), self.classes.get("*"))
+
+    def read_unknown(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return where it is not known what is there: (h, w) bool, of the image's shape.
+
+        Raises
+        ------
+        InputError
+            If there is such a file and it is damaged or of another size.
+        """
+        if self.ignore is None:
+            return np.zeros(shape[:2], bool)
+        found = _pixels(self.ignore, cv2.IMREAD_GRAYSCALE)
+        if found is None or found.shape != shape[:2]:
+            raise InputError(f"{self.ignore} is no image of the size of its image: restore it.")
+        return np.asarray(found == 255)
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Return the image (h, w, 3) and its labels (h, w), 0 for background.
@@ -109,6 +137,9 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
                 image=folder / _inside(item["image"]),
                 mask=folder / _inside(item["mask"]),
                 mpp=_mpp(item.get("mpp")),
+                group=str(item.get("group") or item["id"]),
+                ignore=_ignore(folder, item),
+                classes=_classes(item),
             )
             for item in items
             if "mask" in item
@@ -128,9 +159,26 @@ def read_all(found: Iterable[Entry]) -> Iterator[tuple[Entry, NDArray[np.uint8],
         yield entry, *entry.read()
 
 
-def _wanted(folder: Path, splits: list[str] | None) -> set[str] | None:
+def split_names(folder: Path) -> list[str]:
+    """Return the names of the splits of a set, none where it has no splits.
+
+    Raises
+    ------
+    InputError
+        If ``splits.json`` cannot be read.
+    """
+    _, listed = _listed(folder)
+    return [] if listed is None else list(listed)
+
+
+def splits_file(folder: Path) -> Path | None:
+    """Return ``splits.json`` of a set, which lies in its folder or beside it, or None."""
     places = (folder / "splits.json", folder.parent / "splits.json")
-    path = next((place for place in places if place.is_file()), None)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _listed(folder: Path) -> tuple[Path | None, dict[str, Any] | None]:
+    path = splits_file(folder)
     data = {} if path is None else _json(path)
     sets = data.get("sets", data) if isinstance(data, dict) else None
     listed = sets.get(folder.name) if isinstance(sets, dict) else None
@@ -138,7 +186,29 @@ def _wanted(folder: Path, splits: list[str] | None) -> set[str] | None:
         # The folder was renamed after its splits were written into it; without them, images for
         # training would be measured, too.
         listed = next(iter(sets.values()))
-    if not isinstance(listed, dict):
+    return path, listed if isinstance(listed, dict) else None
+
+
+def _ignore(folder: Path, item: dict[str, Any]) -> Path | None:
+    if item.get("ignore"):
+        return folder / _inside(item["ignore"])
+    path = folder / "ignore" / f"{Path(item['image']).stem}.png"
+    return path if path.is_file() else None
+
+
+def _classes(item: dict[str, Any]) -> dict[str, str]:
+    """Return the class of each label: from ``classes``, and from ``objects`` where listed."""
+    named = item.get("classes") or {}
+    found = {str(k): str(v) for k, v in named.items()} if isinstance(named, dict) else {}
+    for one in item.get("objects") or ():
+        if one.get("class") is not None:
+            found[str(int(one["label"]))] = str(one["class"])
+    return found
+
+
+def _wanted(folder: Path, splits: list[str] | None) -> set[str] | None:
+    path, listed = _listed(folder)
+    if listed is None:
         if splits:
             raise InputError(f"{folder} has no splits, so no split {splits[0]}: leave it away.")
         return None

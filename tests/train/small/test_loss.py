@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_histosam.train.small import loss
+from napari_histosam.models.small import loss
 from napari_histosam.train.small.loss import ious, losses
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from torch import nn
 from napari_histosam.errors import InputError
 from napari_histosam.models.checkpoint import shapes
 from napari_histosam.models.detect import detect, mismatch
+from napari_histosam.models.sam.mona import add_mona, has_mona
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,6 +133,8 @@ def fitting_sam(
     if wanted not in (*_VIT, "vit_t") or (variant is None and kind.decoder != "sam"):
         wanted = "vit_b"  # to have something to compare with in the message
     sam = build_sam(wanted)
+    if has_mona(found) and isinstance(sam.image_encoder, ImageEncoderViT):
+        add_mona(sam.image_encoder)
     own = sam.state_dict()
     expected = {name: tuple(own[ours].shape) for name, ours in published_names(sam).items()}
     wrong = mismatch(expected, found, _OPTIONAL)

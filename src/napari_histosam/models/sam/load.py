@@ -12,8 +12,10 @@ from napari_histosam.models.sam.build import load_sam
 from napari_histosam.models.sam.model import SamModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from torch import Tensor
 
     from napari_histosam.models.cards import ModelCard
 
@@ -46,12 +48,24 @@ def load_model(
     InputError
         If the file cannot be read or does not fit.
     """
-    state = read_checkpoint(path)
+    return sam_model(card, read_checkpoint(path), path.name, weights_hash, device, say, others)
+
+
+def sam_model(
+    card: ModelCard,
+    state: Mapping[str, Tensor],
+    source: str,
+    weights_hash: str,
+    device: str = "auto",
+    say: Callable[[str], None] | None = None,
+    others: Sequence[ModelCard] = (),
+) -> SamModel:
+    """Make a SAM of weights under their published names; see `load_model`."""
     found = detect(shapes(state))
     if found.decoder == "sam" and found.variant != card.variant:
         same = [c for c in others if c.decoder == "sam" and c.variant == found.variant]
         card = same[0] if same else card
-    sam = load_sam(state, path.name, card.variant)
+    sam = load_sam(state, source, card.variant)
     chosen = choose_device(device)
     (say or _log.info)(chosen.message)
     return SamModel(card, sam, weights_hash, chosen.name, say)

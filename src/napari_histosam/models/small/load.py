@@ -52,7 +52,19 @@ def load_small(
     InputError
         If the file cannot be read or does not fit.
     """
-    net = load_net(path)
+    return small_model(card, read_checkpoint(path), str(path), weights_hash, device, say)
+
+
+def small_model(
+    card: ModelCard,
+    state: Mapping[str, Tensor],
+    source: str,
+    weights_hash: str,
+    device: str = "auto",
+    say: Callable[[str], None] | None = None,
+) -> SmallModel:
+    """Make a prompt model of the bundled network's weights; see `load_small`."""
+    net = filled_net(state, source)
     chosen = choose_device(device)
     (say or _log.info)(chosen.message)
     return SmallModel(card, net.for_inference(), weights_hash, chosen.name, say)
@@ -66,14 +78,24 @@ def load_net(path: Path) -> SmallNet:
     InputError
         If the file cannot be read or does not fit.
     """
-    state = {name: _plain(value) for name, value in read_checkpoint(path).items()}
+    return filled_net(read_checkpoint(path), str(path))
+
+
+def filled_net(state: Mapping[str, Tensor], source: str) -> SmallNet:
+    """Return a network with these weights, in eval mode, float32; ``source`` is for messages.
+
+    Raises
+    ------
+    InputError
+        If names or shapes do not fit.
+    """
     net = SmallNet()
     wrong = mismatch(shapes(net.state_dict()), shapes(state))
     if wrong is not None:
         raise InputError(
-            f"{path} does not fit histosam-small ({wrong}): choose a file of this model."
+            f"{source} does not fit histosam-small ({wrong}): choose a file of this model."
         )
-    net.load_state_dict(state)
+    net.load_state_dict({name: _plain(value) for name, value in state.items()})
     return net.eval()
 
 

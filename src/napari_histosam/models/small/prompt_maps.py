@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_histosam.models.trainable import NetPrompts
 
 NARROW_PX = 3.0
 WIDE_PX = 20.0
@@ -49,6 +56,36 @@ class PromptBatch:
             self.boxes.to(device),
             self.previous.to(device),
         )
+
+
+def gathered(
+    prompts: Sequence[NetPrompts], shape: tuple[int, int], device: str = "cpu"
+) -> PromptBatch:
+    """Return the prompts of objects whose crops are of one size as tensors.
+
+    Parameters
+    ----------
+    prompts : sequence of NetPrompts
+    shape : tuple of int
+        Height and width of the crops in net px.
+    device : str
+    """
+    height, width = shape
+    n, longest = len(prompts), max(1, *(len(one.points) for one in prompts))
+    points = np.zeros((n, longest, 2), np.float32)
+    labels = np.full((n, longest), -1, np.int64)
+    boxes = np.full((n, 4), np.nan, np.float32)
+    previous = np.full((n, 1, height // 2, width // 2), np.nan, np.float32)
+    for row, one in enumerate(prompts):
+        if one.points:
+            points[row, : len(one.points)] = one.points
+            labels[row, : len(one.labels)] = one.labels
+        if one.box is not None:
+            boxes[row] = one.box
+        if one.previous is not None:
+            previous[row, 0] = one.previous
+    arrays = (points, labels, boxes, previous)
+    return PromptBatch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def draw(prompts: PromptBatch) -> Tensor:

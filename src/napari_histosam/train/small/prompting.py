@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
-from napari_histosam.models.small.prompt_maps import PromptBatch
+from napari_histosam.models.small.prompt_maps import gathered
 from napari_histosam.train.simulate import (
     any_point,
     deepest_point,
@@ -22,6 +21,8 @@ from napari_histosam.train.small.warp import NEAREST, warped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from napari_histosam.models.small.prompt_maps import PromptBatch
 
     Mask = NDArray[np.bool_]
 
@@ -127,21 +128,7 @@ def correct(asked: Asked, shown: Mask, rng: np.random.Generator | None = None) -
 def batch_of(asked: list[Asked], device: str = "cpu") -> PromptBatch:
     """Return the prompts of objects, whose crops are of one size, as tensors."""
     height, width = asked[0].truth.shape
-    n, longest = len(asked), max(1, *(len(a.points) for a in asked))
-    points = np.zeros((n, longest, 2), np.float32)
-    labels = np.full((n, longest), -1, np.int64)
-    boxes = np.full((n, 4), np.nan, np.float32)
-    previous = np.full((n, 1, height // 2, width // 2), np.nan, np.float32)
-    for row, one in enumerate(asked):
-        if one.points:
-            points[row, : len(one.points)] = one.points
-            labels[row, : len(one.labels)] = one.labels
-        if one.box is not None:
-            boxes[row] = one.box
-        if one.previous is not None:
-            previous[row, 0] = one.previous
-    arrays = (points, labels, boxes, previous)
-    return PromptBatch(*(torch.from_numpy(array).to(device) for array in arrays))
+    return gathered(asked, (height, width), device)
 
 
 def _spoilt(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -1,0 +1,146 @@
+"""``histosam train``: fine-tune a model on labelled images, and say whether it got better."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_histosam.cli.evaluate import measure
+from napari_histosam.cli.models import check_licence
+from napari_histosam.errors import HistosamError, InputError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from napari_histosam.models import ModelCard, ModelRegistry
+    from napari_histosam.train.finetune.plan import Plan
+    from napari_histosam.train.finetune.splits import Division
+
+_NUMBERS = ("epochs", "seed", "batch", "objects", "patience", "devices", "nodes")
+
+
+def add_to(commands: Any) -> ArgumentParser:
+    """Declare the command."""
+    made: ArgumentParser = commands.add_parser("train", help="fine-tune a model on labelled images")
+    made.add_argument(
+        "data", type=Path, metavar="DATASET", help="folder with index.json, or folders of that"
+    )
+    made.add_argument("--model", required=True, metavar="NAME", help="the base")
+    made.add_argument("--method", default="decoder", metavar="decoder|lora|mona|full")
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the run; goes on there"
+    )
+    made.add_argument("--name", help="of the model that is made")
+    made.add_argument("--export", type=Path, metavar="FILE", help="also write one plain file")
+    made.add_argument("--set", action="append", dest="sets", metavar="NAME", help="only this set")
+    made.add_argument("--limit", type=int, metavar="N", help="use so many training images")
+    made.add_argument("--epochs", type=int, default=20)
+    made.add_argument("--patience", type=int, default=8, help="epochs without a gain, then stop")
+    made.add_argument("--batch", type=int, default=4, help="windows per step, all devices together")
+    made.add_argument("--objects", type=int, default=8, help="objects asked for in a window")
+    made.add_argument("--rate", type=float, help="peak learning rate; else the recipe's")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--devices", type=int, default=1)
+    made.add_argument("--nodes", type=int, default=1)
+    made.add_argument("--accelerator", default="auto", metavar="auto|cpu|cuda|mps")
+    made.add_argument("--memory-batch", type=int, metavar="N", help="windows in memory at once")
+    made.add_argument("--threads", type=int, metavar="N", help="CPU threads of each process")
+    made.add_argument("--max-objects", type=int, metavar="N", help="per image, for before and after")
+    return made
+
+
+def run(args: Namespace) -> tuple[dict[str, Any], str]:
+    """Train, keep the model, compare it with its base."""
+    try:
+        return _run(args)
+    except HistosamError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"{args.out} cannot be written or read ({error.strerror or error}): make room or choose "
+            "another --out, then run the same command again."
+        ) from error
+
+
+def _run(args: Namespace) -> tuple[dict[str, Any], str]:
+    from napari_histosam.models import ModelRegistry
+    from napari_histosam.models.trained import base_hash, check_trainable
+    from napari_histosam.train.finetune.launch import run as train
+    from napari_histosam.train.finetune.plan import Plan
+    from napari_histosam.train.finetune.result import keep, name_for
+    from napari_histosam.train.finetune.splits import divide
+
+    registry = ModelRegistry()
+    card = registry.get(args.model)
+    plan = Plan(
+        data=args.data,
+        model=card.name,
+        method=args.method,
+        out=args.out,
+        sets=tuple(args.sets or ()),
+        limit=args.limit,
+        rate=args.rate,
+        accelerator=args.accelerator,
+        memory_batch=args.memory_batch,
+        threads=args.threads,
+        **{name: getattr(args, name) for name in _NUMBERS},
+    )
+    plan.check()
+    check_trainable(card, plan.method)
+    check_licence(registry, card.name)
+    division = divide(plan)
+    name = name_for(registry, plan, args.name)
+    status = train(plan, division, base_hash(registry, card.name), list(division.notes))
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) != 0:
+        return {"state": status.get("state")}, "The first process tells the result."
+    if status["state"] != "done":
+        return status, f"{status['message']} Run the same command to go on."
+    made = keep(registry, plan, division, name)
+    made, found, said = _compare(registry, made, division, plan, args)
+    result = {
+        **status,
+        "name": made.name,
+        "base": card.name,
+        "method": plan.method,
+        "bytes": sum(entry.bytes or 0 for entry in made.files),
+        "out": str(plan.out),
+        **found,
+    }
+    lines = [*status.get("notes", ()), status["message"], said]
+    lines.append(f"The model is called {made.name}; the default model stays as it is.")
+    if args.export is not None:
+        registry.export(made.name, args.export)
+        result["export"] = str(args.export)
+        lines.append(f"It was written to {args.export} as one plain file.")
+    return result, "\n".join(lines)
+
+
+def _compare(
+    registry: ModelRegistry, made: ModelCard, division: Division, plan: Plan, args: Namespace
+) -> tuple[ModelCard, dict[str, Any], str]:
+    """Measure base and trained model on the images held out, through the session's windows."""
+    from napari_histosam.models.files import write_bytes_atomic
+    from napari_histosam.train.evaluation.compare import compare, sentence
+    from napari_histosam.train.evaluation.figures import row
+    from napari_histosam.train.evaluation.report import markdown
+    from napari_histosam.train.finetune.result import judge
+
+    rows, kept = [], []
+    for one in (plan.model, made.name):
+        model = registry.load(one, device=plan.accelerator)
+        outcomes = measure(division.judged, model, 0, args.max_objects)
+        if not outcomes:
+            raise InputError("The held-out images show no object to measure: label some.")
+        kept.append(outcomes)
+        for set_name in dict.fromkeys(o.entry.set_name for o in outcomes):
+            part = [o for o in outcomes if o.entry.set_name == set_name]
+            rows.append(row(set_name, one, part))
+    found = compare(*kept)
+    said = sentence(found)
+    made = judge(registry, made, found, said)
+    report = {"verdict": found["verdict"], "comparison": found, "results": rows}
+    write_bytes_atomic(plan.out / "report.json", json.dumps(report, indent=1).encode())
+    write_bytes_atomic(plan.out / "report.md", markdown(rows, said).encode())
+    return made, report, said

@@ -1,0 +1,1 @@
+"""Fine-tunes any `Trainable` decoder on labelled folders."""

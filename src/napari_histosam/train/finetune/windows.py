@@ -1,0 +1,220 @@
+"""Cuts labelled images into the windows that a model would see, and reads them again when needed.
+
+Scales and pixels are those of use: the card's µm per px where both know it, else the zoom at which
+the image as a whole fills a screen, in steps of two, enlarged twofold at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from napari_histosam.errors import InputError
+from napari_histosam.geometry.window import Window
+from napari_histosam.slide import open_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_histosam.models.cards import ModelCard
+    from napari_histosam.train.labelled import Entry
+
+# Objects of fewer window px are marks, not shapes.
+SMALLEST_PX = 24
+# As in use: screen px that a picture fills, and the finest scale.
+_SCREEN, _FINEST = 1024, 0.5
+_KEPT_IMAGES = 6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A window of a labelled image with the objects that are asked for in it.
+
+    Parameters
+    ----------
+    entry : Entry
+    window : Window
+        In px of the image.
+    numbers : tuple of int
+        Labels of the objects that this window shows better than any other.
+    """
+
+    entry: Entry
+    window: Window
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """A window's content.
+
+    Parameters
+    ----------
+    image : (side, side, 3) uint8 array
+    labels : (side, side) int32 array
+    valid : (side, side) bool array
+        False where it is not known what is there.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    valid: NDArray[np.bool_]
+
+
+class Reader:
+    """Reads the windows of samples; keeps the images that it read last.
+
+    Not safe from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._images: OrderedDict[str, tuple] = OrderedDict()
+
+    def read(self, sample: Sample) -> View:
+        """Return a sample's window.
+
+        Raises
+        ------
+        InputError
+            If the image is gone or damaged.
+        """
+        image, labels, unknown = self.whole(sample.entry)
+        window = sample.window
+        with open_array([image], None, sample.entry.name) as slide:
+            pixels = slide.read(window)
+        return View(pixels, _nearest(labels, window), ~(_nearest(unknown, window) > 0))
+
+    def whole(
+        self, entry: Entry
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.uint8]]:
+        """Return image (h, w, 3), labels (h, w) and unknown px (h, w), 1 where unknown."""
+        key = str(entry.image)
+        if key not in self._images:
+            image, labels = entry.read()
+            self._images[key] = image, labels, entry.read_unknown(image.shape).astype(np.uint8)
+            while len(self._images) > _KEPT_IMAGES:
+                self._images.popitem(last=False)
+        self._images.move_to_end(key)
+        return self._images[key]
+
+
+def cut(
+    found: Sequence[Entry], card: ModelCard, note: Callable[[str], None] = lambda _: None
+) -> list[Sample]:
+    """Return the windows of images that show objects.
+
+    Every image is read once here, so that a damaged one is found before any training.
+
+    Parameters
+    ----------
+    found : sequence of Entry
+    card : ModelCard
+        Its window and scale.
+    note : callable of str
+        Gets a sentence about what cannot be used.
+
+    Raises
+    ------
+    InputError
+        If an image is damaged, or none shows an object.
+    """
+    reader = Reader()
+    out: list[Sample] = []
+    empty = []
+    for entry in found:
+        _, labels, _ = reader.whole(entry)
+        samples = _windows(entry, labels, card)
+        out += samples
+        if not samples:
+            empty.append(entry.name)
+    if empty and out:
+        note(
+            f"{len(empty)} images show no object and are left out (for example {empty[0]})."
+            if len(empty) > 1
+            else f"{empty[0]} shows no object and is left out."
+        )
+    if not out:
+        raise InputError(
+            f"No mask shows an object ({', '.join(empty[:3])}{' …' if len(empty) > 3 else ''}): "
+            "label some first."
+        )
+    return out
+
+
+def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[Sample]:
+    height, width = labels.shape
+    scale = _scale(entry, (width, height), card)
+    side = card.window_px * scale
+    counts = np.bincount(labels.ravel())
+    columns, rows = _centres(width, side), _centres(height, side)
+    chosen: dict[tuple[float, float], list[int]] = {}
+    for number, bounds in _bounds(labels).items():
+        if counts[number] / scale**2 < SMALLEST_PX:
+            continue
+        left, top, right, bottom = bounds
+        # Of half-overlapping windows, the one whose middle is nearest cuts the object least.
+        at = _nearest_of(columns, (left + right) / 2), _nearest_of(rows, (top + bottom) / 2)
+        chosen.setdefault(at, []).append(number)
+    size = (card.window_px, card.window_px)
+    return [
+        Sample(entry, Window(cx, cy, (scale, scale), size), tuple(numbers))
+        for (cx, cy), numbers in sorted(chosen.items())
+    ]
+
+
+def _scale(entry: Entry, size: tuple[int, int], card: ModelCard) -> float:
+    """Return px of the image per px of the window."""
+    if card.mpp is not None and entry.mpp is not None:
+        return card.mpp / entry.mpp
+    step = math.log2(max(size) / _SCREEN)
+    # A model that looks at coarser scales itself gets the finer one, as in use.
+    step = math.floor(step + 1e-6) if card.object_px is not None else round(step)
+    return max(2.0**step, _FINEST)
+
+
+def _centres(length: int, side: float) -> list[float]:
+    """Return the middles of half-overlapping windows that cover a length, within it."""
+    if length <= side:
+        return [length / 2]
+    count = math.ceil((length - side) / (side / 2)) + 1
+    return [float(c) for c in np.linspace(side / 2, length - side / 2, count)]
+
+
+def _nearest_of(middles: list[float], at: float) -> float:
+    return min(middles, key=lambda middle: abs(middle - at))
+
+
+def _bounds(labels: NDArray[np.int32]) -> dict[int, tuple[int, int, int, int]]:
+    from scipy import ndimage
+
+    out = {}
+    for number, place in enumerate(ndimage.find_objects(labels), 1):
+        if place is not None:
+            y, x = place
+            out[number] = (x.start, y.start, x.stop, y.stop)
+    return out
+
+
+def _nearest(image: NDArray, window: Window) -> NDArray:
+    """Return a map of the image's px on a window's grid, 0 beyond the image."""
+    left, top, _, _ = window.bounds
+    sx, sy = window.scale
+    # From pixel centres of the window to those of the image.
+    matrix = np.array([[sx, 0, left + sx / 2 - 0.5], [0, sy, top + sy / 2 - 0.5]])
+    # OpenCV warps no 32-bit integers; floats hold labels up to 2**24 exactly.
+    out = cv2.warpAffine(
+        image.astype(np.float32),
+        matrix,
+        window.size,
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    return np.asarray(out).astype(image.dtype)
