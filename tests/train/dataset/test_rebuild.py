@@ -119,6 +119,15 @@ def test_the_first_of_few_slides_stays_in_training(lab, slides):
     assert told == {first.name: "train", second.name: "val"}
 
 
+def test_a_slide_that_comes_back_is_where_it_was(lab, slides):
+    trained, *_ = slides["test"]
+    lab.build(trained, **SHARES)
+    lab.build(*slides["train"], *slides["val"], **SHARES)
+    lab.build(*slides["train"], *slides["val"], *slides["test"], **SHARES)
+    told = {o["name"]: o["split"] for o in load(lab.root / "set", "manifest.json")["slides"]}
+    assert [told[slide.name] for slide in slides["test"]] == ["train", "test"]
+
+
 def test_a_test_set_is_frozen(lab, slides, every, make_disc, content):
     lab.build(*every, **SHARES)
     folder = lab.root / "set"

@@ -54,6 +54,15 @@ def test_the_scale_of_the_folder_stays() -> None:
     assert (both.mpp, both.px) == (1.0, 2.0)
 
 
+def test_a_slide_that_is_much_coarser_is_not_enlarged() -> None:
+    scale = choose_scale(FREE, [(HALF, boxes(20, 20)), ((8.0, 8.0), boxes(20))])
+    assert scale.mpp == 0.25
+    assert (scale.first_octave(HALF), scale.first_octave((8.0, 8.0))) == (0, 4)
+    assert scale.octave(boxes(1)[0], (8.0, 8.0)) == 4
+    # A model that wants its scale gets it.
+    assert choose_scale(Settings(mpp=0.25), [((8.0, 8.0), boxes(1))]).first_octave((8.0, 8.0)) == 0
+
+
 @given(st.floats(0.5, 1e5), st.sampled_from([(0.5, 0.5), (0.25, 0.5), None]))
 def test_coarsening_makes_every_object_fit(side: float, mpp: tuple[float, float] | None) -> None:
     scale = Scale(0.5, 1.0, 300.0, "")

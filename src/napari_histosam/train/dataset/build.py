@@ -143,12 +143,8 @@ def _build(
     rows = Rows()
     total = sum(len(work.planned) for work in todo.values())
     names = [one.class_name for work in todo.values() for one in work.marked.objects]
-    names += [
-        line["class"]
-        for key in frozen
-        for item in (earlier.items_of(key) if earlier else ())
-        for line in (earlier.lines.get(item["id"], ()) if earlier else ())
-    ]
+    for key in frozen:
+        names += earlier.class_names(key) if earlier else []
     classes = documents.class_ids(names, earlier.classes if earlier else {})
 
     def step() -> None:
@@ -167,7 +163,11 @@ def _build(
     slides = _slides(todo, frozen, placed, groups, rows, settings, scale)
     bare = any(work.source.mpp is None for work in todo.values())
     told = {"mpp": scale.mpp, "px": scale.px if bare else None, "why": scale.why}
-    made = documents.render(folder.out.name, rows, slides, classes, told, settings, folder.hashes)
+    # Also of slides that are not given now: one that was trained on must not come back as a test.
+    seen = {**(earlier.placed(refreeze=False) if earlier else {}), **placed}
+    made = documents.render(
+        folder.out.name, rows, slides, classes, told, settings, folder.hashes, seen
+    )
     cancel.check()
     folder.exchange(made)
     tell(Progress(total, total, "Cutting windows"))

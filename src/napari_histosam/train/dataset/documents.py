@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.train.dataset.cut import Rows
     from napari_histosam.train.dataset.request import Settings
-    from napari_histosam.train.dataset.splits import Split
+    from napari_histosam.train.dataset.splits import Placed, Split
 
 
 def class_ids(names: Iterable[str | None], earlier: Mapping[str, int]) -> dict[str, int]:
@@ -62,6 +62,7 @@ def render(
     scale: Mapping[str, Any],
     settings: Settings,
     files: Mapping[str, str],
+    placed: Mapping[str, Placed],
 ) -> dict[str, bytes]:
     """Return all documents by file name; the same input gives the same bytes.
 
@@ -79,6 +80,8 @@ def render(
     settings : Settings
     files : mapping of str to str
         The windows' files → SHA-256.
+    placed : mapping of str to Placed
+        Where every slide is that ever was in the folder.
     """
     listed = {
         split: [item["id"] for item in rows.items if item["split"] == split]
@@ -128,6 +131,9 @@ def render(
         "counts": counts(rows, slides),
         "test_set": sha256(_text([listed["test"], test_lines])) if listed["test"] else None,
         "slides": slides,
+        "placed": {
+            key: {"split": one.split, "why": one.why} for key, one in sorted(placed.items())
+        },
         "files": dict(sorted({**files, **{n: sha256(data) for n, data in made.items()}}.items())),
     }
     return {**made, MANIFEST: _pretty(manifest)}

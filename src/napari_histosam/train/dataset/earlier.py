@@ -67,10 +67,13 @@ class Earlier:
         return {one["identity"]: one for one in self.manifest["slides"]}
 
     def placed(self, *, refreeze: bool) -> dict[str, Placed]:
-        """Return where slides are, but for those that only a frozen test set kept from it."""
+        """Return where all slides are that ever were in the folder.
+
+        With ``refreeze`` those are left out that only a frozen test set kept from joining it.
+        """
         return {
             key: Placed(one["split"], one["why"])
-            for key, one in self.slides.items()
+            for key, one in self.manifest["placed"].items()
             if not (refreeze and one["why"] == "frozen")
         }
 
@@ -81,6 +84,14 @@ class Earlier:
     def items_of(self, identity: str) -> list[dict[str, Any]]:
         """Return the windows of one slide."""
         return [item for item in self.items if item["slide"] == identity]
+
+    def class_names(self, identity: str) -> list[str | None]:
+        """Return the classes of the objects in the windows of one slide, again and again."""
+        return [
+            line["class"]
+            for item in self.items_of(identity)
+            for line in self.lines.get(item["id"], ())
+        ]
 
 
 def read_earlier(out: Path) -> Earlier | None:

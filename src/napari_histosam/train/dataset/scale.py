@@ -36,12 +36,16 @@ class Scale:
         as coarse.
     why : str
         How it was chosen, for people.
+    finest : float
+        Level-0 px per window px below which a slide is not enlarged: one that is much coarser than
+        the others gets windows 2, 4, … times as coarse, too. 0 where a model wants its scale.
     """
 
     mpp: float | None
     px: float
     most: float
     why: str
+    finest: float = 0.0
 
     def of(self, mpp: Mpp | None) -> tuple[float, float]:
         """Return level-0 px per window px along x and y on a slide with some mpp or none."""
@@ -52,7 +56,16 @@ class Scale:
     def octave(self, shape: BaseGeometry, mpp: Mpp | None) -> int:
         """Return how often windows must be coarsened twofold for an object to fit (0: not)."""
         side = longer_side(shape, self.of(mpp))
-        return max(0, math.ceil(math.log2(side / self.most) - 1e-9)) if side > 0 else 0
+        return max(self.first_octave(mpp), _doublings(side / self.most))
+
+    def first_octave(self, mpp: Mpp | None) -> int:
+        """Return how often windows of a slide are coarsened twofold at least."""
+        return _doublings(self.finest / min(self.of(mpp)))
+
+
+def _doublings(factor: float) -> int:
+    """Return how many doublings make up for a factor, 0 for one of at most 1."""
+    return math.ceil(math.log2(factor) - 1e-9) if factor > 1 else 0
 
 
 def longer_side(shape: BaseGeometry, scale: tuple[float, float]) -> float:
@@ -78,8 +91,9 @@ def choose_scale(
     settings : Settings
         A given ``mpp`` stands. Else the scale is the coarsest of … 0.125, 0.25, 0.5, 1 … µm/px at
         which three quarters of the objects have the least wanted size or more, but no finer than
-        a twofold enlargement of the finest slide. For slides without mpp the same is done in
-        level-0 px if ``mpp`` is not given, else their px are taken as they are.
+        a twofold enlargement of the finest slide; slides that are coarser still are not enlarged
+        by more. For slides without mpp the same is done in level-0 px if ``mpp`` is not given,
+        else their px are taken as they are.
     slides : sequence of (mpp or None, outlines in level-0 px)
     earlier : (mpp or None, px or None, why), optional
         The scale that the folder's data set has; kept where the objects alone would decide, so
@@ -108,11 +122,12 @@ def choose_scale(
         sides = [longer_side(shape, (1.0, 1.0)) for shapes in bare for shape in shapes]
         px = max(_coarsest(sides, least), FINEST) if bare else 1.0
     if before and known:
-        return Scale(mpp if measured else None, px, most, before)
+        return Scale(mpp if measured else None, px, most, before, FINEST)
     units = [f"{mpp:g} µm/px"] if measured else []
     units += [f"{px:g} level-0 px per px where a slide has no µm"] if bare else []
     why = f"so that most objects are {least:g} to {most:g} px long"
-    return Scale(mpp if measured else None, px, most, f"{' and '.join(units)}, {why}")
+    told = f"{' and '.join(units)}, {why}"
+    return Scale(mpp if measured else None, px, most, told, FINEST)
 
 
 def _coarsest(sides: Sequence[float], least: float) -> float:

@@ -121,8 +121,8 @@ def plan_background(
     """
     if not marked.regions or most < 1:
         return []
-    fine = scale.of(mpp)
-    grids = _Grids(fine, size, side)
+    octave = scale.first_octave(mpp)
+    grids = _Grids(_coarsened(scale.of(mpp), octave), size, side)
     known = shapely.union_all(np.asarray(marked.regions, object))
     if marked.unknown:
         known = known.difference(shapely.union_all(np.asarray(marked.unknown, object)))
@@ -140,7 +140,7 @@ def plan_background(
         draw = hashlib.sha256(f"{seed}:{key[0]}:{key[1]}".encode()).digest()
         ranked.append((draw, key[::-1], window))
     taken = sorted((key, window) for _, key, window in sorted(ranked, key=_draw_of)[:most])
-    return [Planned(window, 0, ()) for _, window in taken]
+    return [Planned(window, octave, ()) for _, window in taken]
 
 
 def _draw_of(entry: tuple[bytes, tuple[int, int], Window]) -> tuple[bytes, tuple[int, int]]:

@@ -7,6 +7,7 @@ devices started by someone else, need a launcher that starts this program once p
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -63,7 +64,10 @@ def run(plan: Plan, division: Division, base_hash: str, notes: list[str]) -> dic
     with _signals(folder) as caught:
         try:
             if several and not launched:
-                fabric.launch(_child, plan, division, base_hash)
+                # Bound, for Fabric looks into arguments and takes no frozen ones.
+                fabric.launch(
+                    functools.partial(_child, plan=plan, division=division, base_hash=base_hash)
+                )
             else:
                 fabric.launch()
                 _work(fabric, plan, division, base_hash)
