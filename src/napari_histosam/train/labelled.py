@@ -137,7 +137,7 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
                 image=folder / _inside(item["image"]),
                 mask=folder / _inside(item["mask"]),
                 mpp=_mpp(item.get("mpp")),
-                group=str(item.get("group") or item["id"]),
+                group=str(item.get("group") or item.get("slide") or item["id"]),
                 ignore=_ignore(folder, item),
                 classes=_classes(item),
             )
