@@ -70,6 +70,62 @@ def scale(folder: Path) -> None:
         stage.close()
 
 
+def crop(folder: Path, name: str, left: int, top: int) -> Path:
+    """Cut a slide of its own out of the sample, with nuclei accepted and some of them corrected."""
+    from dataclasses import replace
+
+    import numpy as np
+    from skimage import color, filters, measure
+
+    from napari_histosam import Session, open_slide
+    from napari_histosam.home import sample_slide
+    from napari_histosam.store import open_store_for
+
+    path = folder / name
+    with open_slide(sample_slide()) as whole:
+        pixels = whole.read_region(left, top, 0, 640, 640)
+        dpi = 25400 / whole.mpp[0]
+    Image.fromarray(pixels).save(path, dpi=(dpi, dpi))
+    stain = filters.gaussian(color.rgb2hed(pixels)[..., 0], 2)
+    spots = measure.regionprops(measure.label(stain > np.quantile(stain, 0.93)))
+    spots = [one for one in spots if 60 < one.area < 600][:16]
+    with (
+        open_slide(path) as slide,
+        open_store_for(path, slide.identity, slide.name) as store,
+        Session(slide, store=store) as session,
+    ):
+        for number, one in enumerate(spots):
+            session.add_point(one.centroid[1] + 0.5, one.centroid[0] + 0.5)
+            session.accept("Tumor" if number % 3 else "Stroma")
+        for item in list(store.iterate())[::2]:
+            store.replace([item.id], [replace(item, geometry=item.geometry.buffer(1.5))])
+    return path
+
+
+def learn(folder: Path) -> None:
+    from napari_histosam.viewer.showing import Stage
+
+    first = crop(folder, "biopsy-1.png", 1000, 1800)
+    stage = Stage(first)
+    tab = stage.dock.learn
+    try:
+        stage.dock.tabs.setCurrentIndex(1)
+        stage.until(lambda: bool(tab.desk.shelf.slides) and bool(tab.desk.bases))
+        stage.picture(IMAGES / "learn-one-slide.png")
+        tab.add_slides([crop(folder, "biopsy-2.png", 200, 700)])
+        stage.until(lambda: len(tab.desk.shelf.slides) == 2)
+        stage.picture(IMAGES / "learn-ready.png")
+        tab.plan.epochs.setValue(12)
+        tab.plan.start.click()
+        stage.until(lambda: len(tab.desk.look().epochs) > 6)
+        stage.picture(IMAGES / "learn-running.png")
+        stage.until(lambda: not tab.desk.look().working)
+        stage.rest(1.0)
+        stage.picture(IMAGES / "learn-finished.png")
+    finally:
+        stage.close()
+
+
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -78,6 +134,7 @@ def main() -> None:
         os.environ["NAPARI_CONFIG"] = ""
         annotate(Path(name))
         scale(Path(name))
+        learn(Path(name))
     for picture in sorted(IMAGES.glob("*.png")):
         small = as_jpeg(picture)
         print(f"{small.name}: {small.stat().st_size / 1e3:.0f} kB")

@@ -46,8 +46,8 @@ class Bench:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(seed)
-        pixels = rng.normal((226, 188, 208), 6, (360, 400, 3))
-        rows, columns = np.mgrid[:360, :400] + 0.5
+        pixels = rng.normal((226, 188, 208), 6, (256, 256, 3))
+        rows, columns = np.mgrid[:256, :256] + 0.5
         for one in objects:
             x, y = one.geometry.centroid.coords[0]
             inside = (columns - x) ** 2 + (rows - y) ** 2 < one.geometry.area / np.pi
@@ -63,21 +63,21 @@ class Bench:
         return path
 
     def field(self, name: str, seed: int) -> Path:
-        """A slide with twelve nuclei of two classes, four of them corrected."""
+        """A slide with four nuclei of two classes, two of them corrected."""
         rng = np.random.default_rng(seed)
         made = []
-        for number in range(12):
-            x = 60 + 90 * (number % 4) + rng.uniform(-12, 12)
-            y = 70 + 105 * (number // 4) + rng.uniform(-12, 12)
+        for number in range(4):
+            x = 75 + 100 * (number % 2) + rng.uniform(-12, 12)
+            y = 75 + 100 * (number // 2) + rng.uniform(-12, 12)
             name_of = "Tumor" if number % 3 else "Stroma"
-            made.append(nucleus(x, y, rng.uniform(11, 18), name_of, 4.0 * (number < 4)))
+            made.append(nucleus(x, y, rng.uniform(18, 24), name_of, 4.0 * (number < 2)))
         return self.slide(name, made, seed)
 
     def order(self, *slides: Path, **more) -> Order:
         wanted = {
             "sources": slides,
             "slides": tuple(path.name for path in slides),
-            "objects": 12 * len(slides),
+            "objects": 4 * len(slides),
             "model": "histosam-small",
             "method": "decoder",
             "epochs": 2,

@@ -114,6 +114,22 @@ def nearby(slide: Path) -> list[Path]:
     return [path for _, path in sorted(dated, reverse=True)[:NEARBY]]
 
 
+def state_of(path: Path) -> tuple[object, ...]:
+    """Return what differs when a slide's objects have changed."""
+    store = path if path.name.endswith(SUFFIX) else beside(path)
+    found: list[object] = []
+    for one in (store, Path(f"{store}-wal")):
+        try:
+            about = one.stat()
+            found.append((about.st_mtime_ns, about.st_size))
+        except OSError:
+            found.append(None)
+    if found[0] is None:
+        # Its objects are kept elsewhere: no telling.
+        return (object(),)
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Advice:
     """Whether slides suffice for a training.
