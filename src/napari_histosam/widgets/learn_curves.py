@@ -43,7 +43,7 @@ class Curves(QWidget):
         )
         self.titles = [
             note(f'<span style="color:{LOSS}">▬</span> Loss, on the slides trained on'),
-            note(f"IoU on the slides held out: {legend}"),
+            note(f"IoU, held out: {legend}"),
         ]
         for title in self.titles:
             plot = pyqtgraph.PlotWidget(background=None)

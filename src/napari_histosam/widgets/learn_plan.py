@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]  # qtpy gives it at run time
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at run time
+    Qt,
+    Signal,
+)
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QSpinBox, QVBoxLayout
 
-from napari_histosam.viewer.learning.bases import METHOD_TITLES
+from napari_histosam.viewer.learning.bases import METHODS
 from napari_histosam.widgets.parts import PRIMARY_STYLE, button, choice, note, row
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from napari_histosam.viewer.learning.desk import Desk
 
 EPOCHS = 20
+TIP = Qt.ItemDataRole.ToolTipRole
 
 
 class PlanBox(QGroupBox):
@@ -83,7 +87,9 @@ class PlanBox(QGroupBox):
         wanted, one = self.method.currentData(), self.chosen
         self.method.clear()
         for method in () if one is None else one.methods:
-            self.method.addItem(METHOD_TITLES.get(method, method), method)
+            title, explanation = METHODS.get(method, (method, ""))
+            self.method.addItem(title, method)
+            self.method.setItemData(self.method.count() - 1, explanation, TIP)
         self.method.setCurrentIndex(max(0, self.method.findData(wanted)))
         self._filling = False
         self._show_estimate()

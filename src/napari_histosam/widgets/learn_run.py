@@ -39,7 +39,7 @@ class RunBox(QGroupBox):
     resume_requested = Signal()
 
     def __init__(self) -> None:
-        super().__init__("Training")
+        super().__init__("Progress")
         self.about = QLabel()
         self.about.setWordWrap(True)
         self.state = note()

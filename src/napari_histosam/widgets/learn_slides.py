@@ -96,9 +96,8 @@ class SlidesBox(QGroupBox):
             part.setIcon(0, chip(colour or UNCLASSIFIED_COLOUR, 10))
             part.setFlags(Qt.ItemFlag.ItemIsEnabled)
             item.addChild(part)
-        for column in (1, 2):
-            for line in (item, *(item.child(i) for i in range(item.childCount()))):
-                line.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+            _to_the_right(part)
+        _to_the_right(item)
         return item
 
     def _ticked(self, item: QTreeWidgetItem, column: int) -> None:
@@ -109,6 +108,11 @@ class SlidesBox(QGroupBox):
         paths, _ = QFileDialog.getOpenFileNames(self, "Slides to learn from", "", OPENABLE)
         if paths:
             self._add([Path(path) for path in paths])
+
+
+def _to_the_right(item: QTreeWidgetItem) -> None:
+    for column in (1, 2):
+        item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
 
 
 class _Tree(QTreeWidget):
@@ -126,8 +130,7 @@ class _Tree(QTreeWidget):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         head = self.headerItem()
         head.setToolTip(2, "Objects whose outline differs from the model's first answer")
-        for column in (1, 2):
-            head.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+        _to_the_right(head)
         self.setRootIsDecorated(True)
         self.setIndentation(16)
         self.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)

@@ -41,7 +41,7 @@ def most_changed(
         or ``"Box"``), ``before`` and ``after`` (IoU), and ``box`` as it was given.
     """
     first = {(o.entry.set_name, o.entry.name, o.number): o for o in before}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for new in after:
         old = first.get((new.entry.set_name, new.entry.name, new.number))
         if old is None:

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from napari_histosam.models import ModelCard, ModelRegistry
     from napari_histosam.viewer.learning.course import Course
 
-METHOD_TITLES = {
-    "decoder": "Decoder only: quick, the safe choice",
-    "lora": "LoRA: small changes all through the network",
-    "mona": "Mona adapters: small new layers in the encoder",
-    "full": "Everything: slow, for many objects",
+METHODS = {
+    "decoder": ("Decoder only (quick)", "What answers the prompts learns; the choice to begin with"),
+    "lora": ("LoRA", "Small changes all through the encoder, too"),
+    "mona": ("Mona adapters", "Small new layers in the encoder, for tissue that looks different"),
+    "full": ("Everything (slow)", "The whole network learns; for many objects"),
 }
+"""Method → title and explanation."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,13 @@ _HERE = (
     ("then run the same command to go on from the last checkpoint", "then press Resume"),
     ("run the same command again", "press Resume"),
     ("make room or choose another --out", "make room"),
+    (" (--debug shows more)", "; the training's log.txt shows more"),
+    (
+        "No split for testing is named: before and after are measured on the images that also "
+        "chose the best epoch.",
+        "The slides held out also chose the best epoch, so before and after may flatter a little; "
+        "with more slides, some are kept for the test alone.",
+    ),
 )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Objects per held-out window that the comparison asks for; more make it longer, hardly surer.
 _JUDGED = 40
+# The result is for the window; the trace of what nobody foresaw is for the log.
+_TOLD = ("--json", "--debug")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Order:
     def dataset_arguments(self, out: Path) -> list[str]:
         """Return the command line that builds the data set."""
         sources = [str(path) for path in self.sources]
-        return ["dataset", *sources, "--out", str(out), "--model", self.model, "--json"]
+        return ["dataset", *sources, "--out", str(out), "--model", self.model, *_TOLD]
 
     def train_arguments(self, data: Path, out: Path) -> list[str]:
         """Return the command line that trains and compares."""
@@ -83,7 +85,7 @@ class Order:
         made += ["--max-objects", str(_JUDGED)]
         if self.threads is not None:
             made += ["--threads", str(self.threads)]
-        return [*made, "--json"]
+        return [*made, *_TOLD]
 
     @property
     def about(self) -> str:

@@ -122,7 +122,8 @@ class Shelf:
             step()
             try:
                 for one in self._surveyed(path, step):
-                    found.setdefault(one.key, one)
+                    if one.count or path in added:
+                        found.setdefault(one.key, one)
             except HistosamError as error:
                 # What the user named is missed; a stray file in the folder is not.
                 if path in added:
