@@ -200,7 +200,10 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(refused, data, tmp_path):
 def test_a_class_that_is_missing_is_told(histosam, data, tmp_path):
     path = data / "nuclei" / "index.json"
     index = json.loads(path.read_text("utf-8"))
-    index["items"][0]["objects"] = [{"label": 1, "class": "Tumour"}, {"label": 2, "class": "Stroma"}]
+    index["items"][0]["objects"] = [
+        {"label": 1, "class": "Tumour"},
+        {"label": 2, "class": "Stroma"},
+    ]
     index["items"][2]["classes"] = {"*": "Stroma"}
     path.write_text(json.dumps(index), "utf-8")
     status, told, err = histosam(*words(data, tmp_path / "run", "--max-objects", 1))

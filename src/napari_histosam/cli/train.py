@@ -48,7 +48,9 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument("--accelerator", default="auto", metavar="auto|cpu|cuda|mps")
     made.add_argument("--memory-batch", type=int, metavar="N", help="windows in memory at once")
     made.add_argument("--threads", type=int, metavar="N", help="CPU threads of each process")
-    made.add_argument("--max-objects", type=int, metavar="N", help="per image, for before and after")
+    made.add_argument(
+        "--max-objects", type=int, metavar="N", help="per image, for before and after"
+    )
     return made
 
 
@@ -60,8 +62,8 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         raise
     except OSError as error:
         raise InputError(
-            f"{args.out} cannot be written or read ({error.strerror or error}): make room or choose "
-            "another --out, then run the same command again."
+            f"{args.out} cannot be written or read ({error.strerror or error}): make room or "
+            "choose another --out, then run the same command again."
         ) from error
 
 

@@ -85,6 +85,12 @@ def weights_of(registry: ModelRegistry, name: str, deep: int = 0) -> dict[str, T
         raise InputError(f"{card.name} was trained from itself, by its card: remove {card.name}.")
     check_base(registry, card)
     (path,) = registry.files(card.name)
+    known = card.files[0].hash
+    if known is not None and known != f"sha256:{registry.sha256(path)}":
+        raise InputError(
+            f"{path} is not what was trained as {card.name} (its hash differs): put that file "
+            "back, or train the model again."
+        )
     base = weights_of(registry, card.trained.base, deep + 1)
     return plain_state(base, read_checkpoint(path, strip=False), path.name)
 

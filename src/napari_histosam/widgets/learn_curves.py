@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_histosam.widgets.parts import note
 
@@ -13,14 +13,12 @@ if TYPE_CHECKING:
 
     from napari_histosam.viewer.learning.follow import Snapshot
 
-HEIGHT = 132
 LOSS = "#e0a33e"
 HELD_OUT = {
     "val_click1": ("1 click", "#4c9be8"),
     "val_click3": ("3 clicks", "#35c48d"),
     "val_box": ("Box", "#c08bf0"),
 }
-GRID, INK = 0.12, "#a8b0ba"
 
 
 class Curves(QWidget):
@@ -34,7 +32,7 @@ class Curves(QWidget):
         self.lines: dict[str, Any] = {}
         self._plots: list[Any] = []
         try:
-            import pyqtgraph
+            from napari_histosam.widgets.learn_plot import Plot
         except ImportError:
             layout.addWidget(note("Install pyqtgraph to see curves here."))
             return
@@ -46,29 +44,13 @@ class Curves(QWidget):
             note(f"IoU, held out: {legend}"),
         ]
         for title in self.titles:
-            plot = pyqtgraph.PlotWidget(background=None)
-            plot.setFixedHeight(HEIGHT)
-            plot.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            plot.setMenuEnabled(False)
-            plot.hideButtons()
-            plot.setMouseEnabled(x=False, y=False)
-            plot.showGrid(x=True, y=True, alpha=GRID)
-            for side in ("left", "bottom"):
-                axis = plot.getAxis(side)
-                axis.setPen(INK)
-                axis.setTextPen(INK)
-            plot.getAxis("left").setWidth(44)
+            plot = Plot("epoch" if self._plots else "")
             layout.addWidget(title)
             layout.addWidget(plot)
             self._plots.append(plot)
-        self._plots[1].setLabel("bottom", "epoch", color=INK)
-        dots = {"symbol": "o", "symbolSize": 5, "symbolPen": None}
-        self.lines["loss"] = self._plots[0].plot(
-            [], [], pen=pyqtgraph.mkPen(LOSS, width=2), symbolBrush=LOSS, **dots
-        )
+        self.lines["loss"] = self._plots[0].line(LOSS)
         for key, (_title, colour) in HELD_OUT.items():
-            pen = pyqtgraph.mkPen(colour, width=2)
-            self.lines[key] = self._plots[1].plot([], [], pen=pen, symbolBrush=colour, **dots)
+            self.lines[key] = self._plots[1].line(colour)
 
     def show_run(self, shown: Snapshot, epochs: int) -> None:
         """Draw a training's curves; ``epochs`` is how many there will be at most."""
@@ -84,7 +66,7 @@ class Curves(QWidget):
             self.lines[key].setData(*_apart(_points(shown.epochs, key)))
         reached = max((x for x, _ in losses), default=0.0)
         for plot in self._plots:
-            plot.setXRange(0, max(min(epochs, reached * 1.6), 1.0), padding=0.03)
+            plot.show_until(max(min(epochs, reached * 1.6), 1.0))
 
 
 def _points(

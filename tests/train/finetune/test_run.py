@@ -109,9 +109,7 @@ def test_a_killed_run_goes_on_with_the_same_curve(
     assert curve(killed.out) == curve(whole.out)
 
 
-def test_ctrl_c_pauses(
-    plan: Callable, train: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_pauses(plan: Callable, train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     one = plan()
     learn = Loop._learn
 
@@ -227,6 +225,18 @@ def test_a_folder_of_another_run_is_refused(plan: Callable, train: Callable) -> 
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"last.pt is damaged"):
         train(plan(epochs=1))
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(plan: Callable, train: Callable) -> None:
+    one = plan(epochs=1)
+    folder = RunFolder(one.out)
+    folder.make()
+    folder.tell("running", "At work.")
+    told = json.loads((one.out / "run.json").read_text("utf-8"))
+    (one.out / "run.json").write_text(json.dumps({**told, "pid": os.getppid()}), "utf-8")
+    with pytest.raises(InputError, match=f"is being trained in by process {os.getppid()}"):
+        train(one)
+    assert folder.status()["message"] == "At work."
 
 
 def test_a_loss_that_is_no_number_ends_the_run(plan: Callable, train: Callable) -> None:

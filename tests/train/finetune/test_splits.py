@@ -76,9 +76,7 @@ def test_groups_that_are_on_both_sides_are_told(plan: Callable, data: Path) -> N
     assert any("share 1 groups" in note for note in divide(plan()).notes)
 
 
-def test_splits_without_one_to_train_on_are_refused(
-    plan: Callable, write_splits: Callable
-) -> None:
+def test_splits_without_one_to_train_on_are_refused(plan: Callable, write_splits: Callable) -> None:
     one = plan()
     write_splits(one.data, {"nuclei": {"a": ["own_0"], "val": ["own_1"]}})
     with pytest.raises(InputError, match="the splits a, val, none of which"):

@@ -46,7 +46,6 @@ def test_a_small_image_is_one_window_enlarged_as_in_use(data: Path) -> None:
 def test_each_object_of_a_large_image_is_asked_for_once(
     data: Path, paint: Callable, write_set: Callable, write_splits: Callable
 ) -> None:
-    rng = np.random.default_rng(0)
     discs = [(x, y, 9) for x in range(30, 1300, 90) for y in range(30, 900, 90)]
     write_set(data / "nuclei", {"own_0": paint(900, 1300, *discs)})
     write_splits(data, {"nuclei": {"train": ["own_0"]}})
@@ -55,13 +54,13 @@ def test_each_object_of_a_large_image_is_asked_for_once(
     assert sorted(numbers) == list(range(1, len(discs) + 1))
     for sample in found:
         left, top, right, bottom = sample.window.bounds
-        assert left >= 0 and top >= 0
-        assert right <= 1300 + 1e-6 and bottom <= 900 + 1e-6
+        assert min(left, top) >= 0
+        assert right <= 1300 + 1e-6
+        assert bottom <= 900 + 1e-6
         for n in sample.numbers:
             x, y, r = discs[n - 1]
-            assert left <= x - r and x + r <= right
-            assert top <= y - r and y + r <= bottom
-    assert rng is not None
+            assert left <= x - r < x + r <= right
+            assert top <= y - r < y + r <= bottom
 
 
 def test_the_card_s_scale_counts_where_both_know_it(data: Path) -> None:
@@ -121,15 +120,18 @@ def test_questions_show_the_object_and_their_prompts_hit_it(data: Path) -> None:
         if made.asked.box is not None:
             left, top, right, bottom = made.asked.box
             ys, xs = np.nonzero(truth)
-            assert abs(left - xs.min()) < 6 and abs(bottom - ys.max()) < 6
-            assert right > left and bottom > top
+            assert abs(left - xs.min()) < 6
+            assert abs(bottom - ys.max()) < 6
+            assert right > left
+            assert bottom > top
 
 
 def test_the_same_seed_asks_the_same(data: Path) -> None:
     model = build_trainable(ModelRegistry(offline_dirs=[]), "histosam-small", "decoder")
     view = Reader().read(samples(data)[0])
     first, second = (question(model, view, 2, 0, np.random.default_rng(5)) for _ in range(2))
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert first.place == second.place
     assert first.asked.points == second.asked.points
     clicks = plain_questions(model, view, 1, 0, np.random.default_rng(0), "click")

@@ -35,9 +35,9 @@ class LoraLinear(nn.Linear):
     def __init__(self, plain: nn.Linear, rank: int = RANK) -> None:
         super().__init__(plain.in_features, plain.out_features, plain.bias is not None, "meta")
         self.weight, self.bias = plain.weight, plain.bias
-        about = {"device": plain.weight.device, "dtype": torch.float32}
-        self.lora_down = nn.Parameter(torch.empty(rank, plain.in_features, **about))
-        self.lora_up = nn.Parameter(torch.zeros(plain.out_features, rank, **about))
+        device = plain.weight.device
+        self.lora_down = nn.Parameter(torch.empty(rank, plain.in_features, device=device))
+        self.lora_up = nn.Parameter(torch.zeros(plain.out_features, rank, device=device))
         nn.init.kaiming_uniform_(self.lora_down, a=math.sqrt(5))
         self._before: Tensor | None = None
 

@@ -42,18 +42,32 @@ def per_object(
     valid : (n, h, w) bool tensor, optional
         False where it is not known what is there.
     """
+    n = len(logits)
+    found = [logits.new_zeros(n, dtype=torch.float32) for _ in PerObject._fields]
+    for doubtful in (False, True):
+        rows = (ambiguous == doubtful).nonzero()[:, 0]
+        if len(rows):
+            # Only the tokens that are taught: the others would cost most of the time.
+            tokens = slice(1, None) if doubtful else slice(0, 1)
+            known_there = None if valid is None else valid[rows]
+            part = _tokens(
+                logits[rows, tokens], scores[rows, tokens], truth[rows], areas[rows], known_there
+            )
+            found = [whole.index_copy(0, rows, p) for whole, p in zip(found, part, strict=True)]
+    return PerObject(*found)
+
+
+def _tokens(
+    logits: Tensor, scores: Tensor, truth: Tensor, areas: Tensor, valid: Tensor | None
+) -> PerObject:
+    """Return the losses where the best of the tokens given is taught."""
     full = functional.interpolate(logits.float(), scale_factor=2.0, mode="bilinear")
     target = truth.float()[:, None].expand_as(full)
     weight = known(full, valid)
     spread = (focal(full, target, _ALPHA) * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1)
-    per_mask = _FOCAL * spread + dice(full, target, weight)
-    mask_loss = torch.where(ambiguous, per_mask[:, 1:].amin(1), per_mask[:, 0])
+    mask_loss = (_FOCAL * spread + dice(full, target, weight)).amin(1)
     with torch.no_grad():
         iou = ious(full > 0, truth, areas, valid)
-    squared = (scores.float() - iou) ** 2
-    score_loss = torch.where(ambiguous, squared[:, 1:].mean(1), squared[:, 0])
-    with torch.no_grad():
-        off = (scores.float() - iou).abs()
-        error = torch.where(ambiguous, off[:, 1:].mean(1), off[:, 0])
-        first = torch.where(ambiguous, iou[:, 1:].amax(1), iou[:, 0])
-    return PerObject(mask_loss + score_loss, mask_loss.detach(), error, first)
+        error = (scores.float() - iou).abs().mean(1)
+    score_loss = ((scores.float() - iou) ** 2).mean(1)
+    return PerObject(mask_loss + score_loss, mask_loss.detach(), error, iou.amax(1))

@@ -97,7 +97,8 @@ class SamTrainable:
     def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``"embedding"`` (n, 256, 64, 64)."""
         encoder, pixels = self.module.image_encoder, inputs["pixels"]
-        if not (torch.is_grad_enabled() and isinstance(encoder, ImageEncoderViT)):
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters())
+        if not (learns and isinstance(encoder, ImageEncoderViT)):
             return {"embedding": encoder(pixels)}
         # One block's activations at a time: the attention over a whole window is large.
         x = encoder.patch_embed(pixels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -53,7 +53,7 @@ class SmallTrainable:
         self.card = card
         self.method = check_method(card, method, METHODS)
         self.rate = _RATES[self.method]
-        self.module = in_channels_last(net.requires_grad_(False).eval())
+        self.module: Any = in_channels_last(net.requires_grad_(False).eval())
         (net if method == "full" else net.decoder).requires_grad_(True)
 
     def prepare(self, image: NDArray[np.uint8]) -> dict[str, Tensor]:

@@ -78,8 +78,9 @@ def question(
     if asked.previous is not None:
         earlier = np.zeros((truth.shape[0] // 2, truth.shape[1] // 2), np.float32)
         _paste(earlier, asked.previous, left // 2, top // 2)
-    points = np.array(asked.points, np.float64).reshape(-1, 2) + (left, top)
-    box = None if asked.box is None else asked.box + (left, top, left, top)
+    corner = np.array([left, top], np.float64)
+    points = np.array(asked.points, np.float64).reshape(-1, 2) + corner
+    box = None if asked.box is None else asked.box + np.tile(corner, 2)
     prompts = ObjectPrompts(points, np.array(asked.labels), box)
     places = model.places(prompts, earlier, (truth.shape[1], truth.shape[0]))
     side = math.sqrt(float(truth.sum()))

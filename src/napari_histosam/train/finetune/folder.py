@@ -88,9 +88,20 @@ class RunFolder:
         return found if isinstance(found, dict) else {}
 
     def begin(self, plan: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
-        """Say that the run is under way; return the status."""
-        self._stop.unlink(missing_ok=True)
+        """Say that the run is under way; return the status.
+
+        Raises
+        ------
+        InputError
+            If another process is at work here.
+        """
         before = self.status()
+        if before.get("state") == "running" and _is_another(before.get("pid")):
+            raise InputError(
+                f"{self.path} is being trained in by process {before['pid']}: wait for it, or put "
+                "a file named stop there; if that process is another program, remove run.json."
+            )
+        self._stop.unlink(missing_ok=True)
         about = {
             "run": before.get("run") or uuid.uuid4().hex[:12],
             "plan": dict(plan),
@@ -212,3 +223,16 @@ class RunFolder:
         from napari_histosam.models.trained import write_trained
 
         write_trained(self.best, state, about)
+
+
+def _is_another(pid: Any) -> bool:
+    """Tell whether a process lives and is not this one; never on Windows, where asking ends it."""
+    if not isinstance(pid, int) or pid == os.getpid() or os.name == "nt":
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True

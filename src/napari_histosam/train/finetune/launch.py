@@ -8,6 +8,9 @@ devices started by someone else, need a launcher that starts this program once p
 from __future__ import annotations
 
 import functools
+import logging
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -105,13 +108,9 @@ def make_fabric(plan: Plan, several: bool = False, launched: bool = False) -> Fa
         half = torch.cuda.is_bf16_supported(including_emulation=False)
     strategy = "auto" if not several else "ddp" if launched else "ddp_spawn"
 
-    import logging
-
     import lightning_fabric
 
-    # It tells on stderr what the plan says already.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-
+    _quieten()
     return lightning_fabric.Fabric(
         accelerator=kind,
         devices=plan.devices,
@@ -125,11 +124,26 @@ def _child(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> No
     """Work in one of several processes; whoever started them hears of a signal."""
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
+    _quieten()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _work(fabric, plan, division, base_hash)
     except HistosamError as error:
         RunFolder(plan.out).fail(str(error))
         raise
+
+
+def _quieten() -> None:
+    """Keep Fabric from telling on stderr what the plan says already."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, so that none writes on alone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _work(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> None:
@@ -189,6 +203,10 @@ def _note_classes(folder: RunFolder, division: Division) -> None:
 def _write(action: Callable[[], Any]) -> None:
     try:
         action()
+    except InputError:
+        raise
+    except HistosamError as error:
+        raise InputError(str(error)) from error
     except OSError as error:
         raise InputError(f"The run's folder cannot be written: {error}.") from error
 

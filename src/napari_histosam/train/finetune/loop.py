@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -185,9 +185,8 @@ class Loop:
                 if part.grad is None:
                     part.grad = torch.zeros_like(part)
             flat = torch.cat([part.grad.flatten() for part in self._parameters])  # type: ignore[union-attr]
-            flat = self._fabric.all_reduce(flat, reduce_op="sum")
-            total = self._fabric.all_reduce(sums.float().to(self._fabric.device), reduce_op="sum")
-            sums = total.double().cpu()
+            flat = self._summed(flat)
+            sums = self._summed(sums.float().to(self._fabric.device)).double().cpu()
             start = 0
             for part in self._parameters:
                 part.grad = flat[start : start + part.numel()].view_as(part)
@@ -196,6 +195,10 @@ class Loop:
             if part.grad is not None:
                 part.grad /= max(float(sums[0]), 1.0)
         return sums
+
+    def _summed(self, part: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes."""
+        return cast("Tensor", self._fabric.all_reduce(part, reduce_op="sum"))
 
     def _close_epoch(self) -> None:
         """Validate, keep what is best, report, and write a checkpoint."""
@@ -237,7 +240,7 @@ class Loop:
         out = torch.zeros(len(self._examined), found.shape[1])
         out[rows] = torch.from_numpy(found).float()
         if world > 1:
-            out = self._fabric.all_reduce(out.to(self._fabric.device), reduce_op="sum").cpu()
+            out = self._summed(out.to(self._fabric.device)).cpu()
         return out.double().numpy()
 
     def _stale(self) -> bool:

@@ -94,7 +94,7 @@ def keep(registry: ModelRegistry, plan: Plan, division: Division, name: str) -> 
         name=name,
         title=f"{base.name}, trained on {trained.data} ({plan.method})",
         aliases=(),
-        note=f"Trained on this machine from {base.name}; the licence is that of the base's weights.",
+        note=f"Trained here from {base.name}; the licence is that of the base's weights.",
         trained=trained,
     )
     return keep_trained(registry, card, folder.best)

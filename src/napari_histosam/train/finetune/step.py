@@ -160,7 +160,10 @@ class Teacher:
             part = questions[start : start + self.memory.objects]
             with self.autocast():
                 found = self.model.decode(
-                    leaves, [q.window for q in part], [q.place for q in part], [q.asked for q in part]
+                    leaves,
+                    [q.window for q in part],
+                    [q.place for q in part],
+                    [q.asked for q in part],
                 )
             for answers in found:
                 sums += self._judge(answers, part)
@@ -199,7 +202,10 @@ class Teacher:
         numbers = sample.numbers
         count = min(self.objects, len(numbers))
         chosen = [numbers[i] for i in np.sort(rng.permutation(len(numbers))[:count])]
-        made = [question(self.model, view, n, window, own) for n, own in zip(chosen, rng.spawn(count))]
+        made = [
+            question(self.model, view, number, window, own)
+            for number, own in zip(chosen, rng.spawn(count), strict=True)
+        ]
         return [one for one in made if one is not None]
 
     def _features(

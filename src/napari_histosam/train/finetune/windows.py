@@ -91,9 +91,7 @@ class Reader:
             pixels = slide.read(window)
         return View(pixels, _nearest(labels, window), ~(_nearest(unknown, window) > 0))
 
-    def whole(
-        self, entry: Entry
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.uint8]]:
+    def whole(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.uint8]]:
         """Return image (h, w, 3), labels (h, w) and unknown px (h, w), 1 where unknown."""
         key = str(entry.image)
         if key not in self._images:
