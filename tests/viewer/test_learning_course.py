@@ -19,14 +19,9 @@ def test_from_the_order_to_a_model_that_is_used(bench):
     course = bench.begin(*slides)
     states = []
 
-    import time
-
-    t0 = time.time()
-
     def done(shown):
         if shown.state not in states:
             states.append(shown.state)
-            print(shown.state, time.time() - t0)
         return not shown.working
 
     shown = bench.until(course, done)

@@ -90,7 +90,7 @@ def test_two_slides_are_corrected_a_model_learns_and_answers(open_dock, slides):
     annotate(hand, slides[1])
     tab = show_tab(hand)
     # The other slide of the folder is proposed.
-    hand.until(lambda: len(tab.desk.shelf.slides) == 2)
+    hand.until(lambda: [s.count for s in tab.desk.shelf.slides] == [3, 3])
     lines = tab.slides.view.slides()
     assert {item.text(0) for item in lines} == {"one.tif", "two.tif"}
     assert [item.text(1) for item in lines] == ["3", "3"]
@@ -185,7 +185,7 @@ def finished(home, verdict="worse"):
     line = {"before": 0.7, "after": 0.7 + sign, "gain": sign}
     names = ("iou_click1", "iou_click3", "iou_box", "iou")
     found = {"verdict": verdict, "n_objects": 20, "n_groups": 2}
-    found["figures"] = {name: line for name in names}
+    found["figures"] = dict.fromkeys(names, line)
     course.write("result", {"name": "pupil", "base": "histosam-small", "comparison": found})
     rows = [
         {"kind": "epoch", "epoch": e, "step": 4 * e, "steps": 12, "seconds": e, "loss": 2.0 - e / 2,

@@ -182,7 +182,8 @@ def _listed(folder: Path) -> tuple[Path | None, dict[str, Any] | None]:
     data = {} if path is None else _json(path)
     sets = data.get("sets", data) if isinstance(data, dict) else None
     listed = sets.get(folder.name) if isinstance(sets, dict) else None
-    if listed is None and isinstance(sets, dict) and len(sets) == 1 and path == folder / "splits.json":
+    own = path == folder / "splits.json"
+    if listed is None and isinstance(sets, dict) and len(sets) == 1 and own:
         # The folder was renamed after its splits were written into it; without them, images for
         # training would be measured, too.
         listed = next(iter(sets.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives two of them at run time
@@ -22,6 +21,8 @@ from napari_histosam.widgets.learn_slides import SlidesBox
 from napari_histosam.widgets.parts import choice, label, row
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_histosam.jobs import JobRunner
     from napari_histosam.viewer.controller import Controller
     from napari_histosam.viewer.learning.course import Course

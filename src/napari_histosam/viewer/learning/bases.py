@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_histosam.viewer.learning.course import Course
 
 METHODS = {
-    "decoder": ("Decoder only (quick)", "What answers the prompts learns; the choice to begin with"),
+    "decoder": ("Decoder only (quick)", "What answers the prompts learns; the one to begin with"),
     "lora": ("LoRA", "Small changes all through the encoder, too"),
     "mona": ("Mona adapters", "Small new layers in the encoder, for tissue that looks different"),
     "full": ("Everything (slow)", "The whole network learns; for many objects"),

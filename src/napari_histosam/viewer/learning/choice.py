@@ -80,9 +80,9 @@ class Choice:
     def _line(self) -> list[str]:
         try:
             found = json.loads(self._path.read_text("utf-8"))["chosen"]
+            names = [name for name in found if isinstance(name, str)]
         except (OSError, ValueError, KeyError, TypeError):
-            found = []
-        names = [name for name in found if isinstance(name, str)]
+            names = []
         return names or [DEFAULT_MODEL]
 
     def _write(self, line: list[str]) -> None:
