@@ -83,6 +83,25 @@ def test_a_killed_trainer_is_found_out_and_goes_on(bench):
     assert again.epochs[: len(before.epochs)] == before.epochs
 
 
+def test_slides_stay_in_their_splits_from_training_to_training(bench):
+    slides = [bench.field(f"{name}.png", seed) for seed, name in enumerate("abcd")]
+
+    def splits(course):
+        manifest = json.loads((course.data / "manifest.json").read_text())
+        return {one["name"]: one["split"] for one in manifest["slides"]}
+
+    def build(*chosen):
+        course = bench.begin(*chosen, data=f"set-{len(chosen)}")
+        bench.until(course, lambda shown: course.read("dataset"))
+        bench.launcher.stop(course)
+        bench.until(course, lambda shown: not shown.working)
+        return splits(course)
+
+    first = build(*slides[:2])
+    assert set(first.values()) == {"train", "val"}
+    assert build(*slides).items() >= first.items()
+
+
 def test_bad_input_is_one_sentence(bench):
     course = bench.begin(bench.root / "nowhere.png", bench.field("b.png", 2))
     shown = bench.until(course, lambda shown: not shown.working)

@@ -10,13 +10,14 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_histosam.cli.main import DONE, STOPPED, run
 from napari_histosam.errors import HistosamError
-from napari_histosam.viewer.learning.course import Course
+from napari_histosam.viewer.learning.course import Course, courses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ def work(folder: Path) -> int:
     order = course.order
     if not course.read("dataset"):
         course.tell("dataset")
+        _inherit(course)
         status, result, said = _command(order.dataset_arguments(course.data))
         if status != DONE:
             return _end(course, status, said)
@@ -50,6 +52,34 @@ def work(folder: Path) -> int:
     course.write("result", {k: v for k, v in result.items() if k not in ("results", "plan")})
     course.tell("finished", str(result.get("message", "")))
     return DONE
+
+
+def _inherit(course: Course) -> None:
+    """Begin with the data set of the last training that shares a slide.
+
+    So slides stay in their splits, and a model made of a model is not judged by what it has
+    learned from.
+    """
+    if course.data.exists():
+        return
+    sources = set(course.order.sources)
+    for other in courses():
+        if other == course or not other.read("dataset"):
+            continue
+        if sources & set(other.order.sources) and other.data.is_dir():
+            part = course.path / "inherited"
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(other.data, part, copy_function=_link)
+            part.rename(course.data)
+            return
+
+
+def _link(source: str, target: str) -> None:
+    """Share a file that nobody changes in place; copy it where the disk cannot share."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _command(arguments: Sequence[str]) -> tuple[int, dict[str, Any], str]:

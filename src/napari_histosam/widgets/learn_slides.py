@@ -49,6 +49,7 @@ class SlidesBox(QGroupBox):
         super().__init__("What to learn from")
         self._shelf, self._add = shelf, add
         self._colours: dict[str, Colour] = {}
+        self._shown: object = None
         self._filling = False
         self.view = _Tree()
         self.view.itemChanged.connect(self._ticked)
@@ -68,7 +69,16 @@ class SlidesBox(QGroupBox):
         self._colours = {one.name: one.colour for one in (*DEFAULT_CLASSES, *colours)}
 
     def refresh(self) -> None:
-        """List the slides again."""
+        """Show what the shelf holds now."""
+        wanted = (list(self._shelf.slides), dict(self._colours))
+        if wanted != self._shown:
+            # Not for a tick alone: a list must not be rebuilt while it handles the click.
+            self._shown = wanted
+            self._list()
+        advice = self._shelf.advice
+        self.advice.setText(dotted(LEVELS[advice.level], advice.text))
+
+    def _list(self) -> None:
         self._filling = True
         closed = {item.data(0, KEY) for item in self.view.slides() if not item.isExpanded()}
         self.view.clear()
@@ -78,8 +88,6 @@ class SlidesBox(QGroupBox):
             item.setExpanded(one.key not in closed)
         self.view.fit()
         self._filling = False
-        advice = self._shelf.advice
-        self.advice.setText(dotted(LEVELS[advice.level], advice.text))
 
     def _item(self, one: Teaching) -> QTreeWidgetItem:
         item = QTreeWidgetItem([one.name, number(one.count), number(one.count_corrected)])
