@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class Launcher:
         course.write("course", {"stage": "starting", "message": ""})
         try:
             with course.log.open("ab") as log:
-                self._mine[course] = subprocess.Popen(
+                made = self._mine[course] = subprocess.Popen(
                     [sys.executable, "-m", _MODULE, str(course.path)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -48,6 +49,14 @@ class Launcher:
             reason = error.strerror or str(error)
             course.write("course", {"stage": "failed", "message": reason})
             raise InputError(f"The training could not be started ({reason}); try again.") from error
+        # Until it says so itself, other windows shall know that it is at work.
+        with contextlib.suppress(psutil.Error):
+            born = psutil.Process(made.pid).create_time()
+            if course.read("course").get("stage") == "starting":
+                course.write(
+                    "course",
+                    {"stage": "starting", "message": "", "pid": made.pid, "born": born},
+                )
 
     def alive(self, course: Course) -> bool:
         """Tell whether a process works on a training."""
