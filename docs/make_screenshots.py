@@ -88,31 +88,32 @@ def crop(folder: Path, name: str, left: int, top: int) -> Path:
     Image.fromarray(pixels).save(path, dpi=(dpi, dpi))
     stain = filters.gaussian(color.rgb2hed(pixels)[..., 0], 2)
     spots = measure.regionprops(measure.label(stain > np.quantile(stain, 0.93)))
-    spots = [one for one in spots if 60 < one.area < 600][:16]
+    spots = [o for o in spots if 60 < o.area < 600 and o.solidity > 0.85 and o.eccentricity < 0.9]
     with (
         open_slide(path) as slide,
         open_store_for(path, slide.identity, slide.name) as store,
         Session(slide, store=store) as session,
     ):
-        for number, one in enumerate(spots):
+        for number, one in enumerate(spots[:24]):
             session.add_point(one.centroid[1] + 0.5, one.centroid[0] + 0.5)
             session.accept("Tumor" if number % 3 else "Stroma")
-        for item in list(store.iterate())[::2]:
-            store.replace([item.id], [replace(item, geometry=item.geometry.buffer(1.5))])
+        for number, item in enumerate(list(store.iterate())):
+            if number % 4:
+                store.replace([item.id], [replace(item, geometry=item.geometry.buffer(1.5))])
     return path
 
 
 def learn(folder: Path) -> None:
     from napari_histosam.viewer.showing import Stage
 
-    first = crop(folder, "biopsy-1.png", 1000, 1800)
+    first = crop(folder, "biopsy-1.png", 1200, 1800)
     stage = Stage(first)
     tab = stage.dock.learn
     try:
         stage.dock.tabs.setCurrentIndex(1)
         stage.until(lambda: bool(tab.desk.shelf.slides) and bool(tab.desk.bases))
         stage.picture(IMAGES / "learn-one-slide.png")
-        tab.add_slides([crop(folder, "biopsy-2.png", 200, 700)])
+        tab.add_slides([crop(folder, "biopsy-2.png", 800, 450)])
         stage.until(lambda: len(tab.desk.shelf.slides) == 2)
         stage.picture(IMAGES / "learn-ready.png")
         tab.plan.epochs.setValue(12)

@@ -119,10 +119,13 @@ class Desk:
 
     def find(self) -> None:
         """Come back to a training that runs, or that ended and waits for a decision."""
-        for course in courses()[:10]:
-            if self.launcher.alive(course) or not course.read("decision"):
-                self.look_at(course)
-                return
+        known = courses()
+        running = [course for course in known if self._runs(course)]
+        # An older one that was never decided on was passed over for a newer one.
+        waiting = [course for course in known[:1] if not course.read("decision")]
+        for course in (*running, *waiting):
+            self.look_at(course)
+            return
 
     def look(self) -> Snapshot | None:
         """Return how the training that is looked at stands."""
@@ -203,7 +206,11 @@ class Desk:
 
     def _refuse_two(self) -> None:
         for course in courses():
-            if course != self.course and self.launcher.alive(course):
+            if course != self.course and self._runs(course):
                 raise InputError(
                     f"The training of {course.begun} is running; let it end or stop it first."
                 )
+
+    def _runs(self, course: Course) -> bool:
+        # A process that has written its last word is only leaving.
+        return course.read("course").get("stage") != "finished" and self.launcher.alive(course)
