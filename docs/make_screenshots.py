@@ -116,11 +116,12 @@ def learn(folder: Path) -> None:
         tab.add_slides([crop(folder, "biopsy-2.png", 800, 450)])
         stage.until(lambda: len(tab.desk.shelf.slides) == 2)
         stage.picture(IMAGES / "learn-ready.png")
-        tab.plan.epochs.setValue(12)
+        tab.plan.epochs.setValue(8)
         tab.plan.start.click()
-        stage.until(lambda: len(tab.desk.look().epochs) > 6)
+        stage.until(lambda: len(tab.desk.look().epochs) > 5)
         stage.picture(IMAGES / "learn-running.png")
-        stage.until(lambda: not tab.desk.look().working)
+        while tab.desk.look().working:
+            stage.rest(1.0)
         stage.rest(1.0)
         stage.picture(IMAGES / "learn-finished.png")
     finally:

@@ -184,7 +184,7 @@ def finished(home, verdict="worse"):
     course.write("order", order)
     course.write("course", {"stage": "finished", "message": "Finished.", "pid": 0, "born": 0})
     sign = {"worse": -0.1, "better": 0.1, "same": 0.0}[verdict]
-    line = {"before": 0.7, "after": 0.7 + sign, "gain": sign}
+    line = {"before": 0.7, "after": 0.7 + sign, "gain": sign, "low": sign, "high": sign}
     names = ("iou_click1", "iou_click3", "iou_box", "iou")
     found = {"verdict": verdict, "n_objects": 20, "n_groups": 2}
     found["figures"] = dict.fromkeys(names, line)

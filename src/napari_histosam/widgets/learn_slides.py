@@ -161,6 +161,7 @@ class _Tree(QTreeWidget):
 
     def sizeHint(self) -> QSize:
         """Ask for the height of the rows."""
-        line = self.sizeHintForRow(0) if self.topLevelItemCount() else 22
+        # Lines with a colour are a little higher than the first one, which has none.
+        line = max(self.sizeHintForRow(0), self.fontMetrics().height()) + 3
         height = self.header().sizeHint().height() + self._rows * line + 2 * self.frameWidth() + 4
         return QSize(super().sizeHint().width(), height)

@@ -26,7 +26,7 @@ from napari_histosam.train.labelled import Entry
 def outcome(number: int, click: float, box: float) -> Outcome:
     entry = Entry("im", "set", "im", Path("im.png"), Path("mask.png"), 0.5)
     return Outcome(
-        entry, number, 100, False, (1, 2, 30, 40), (click, click, click), click, box, 0.5, 0.5,
+        entry, number, 100 + number, False, (1, 2, 30, 40), (click, click, click), click, box, 0.5, 0.5,
         0.5, (click,), (), (), (),
     )  # fmt: skip
 
@@ -41,6 +41,12 @@ def test_the_prompt_that_changed_most_is_shown_and_each_object_once():
     assert {row["prompt"] for row in chosen["best"][1:]} == {"1 click"}
     assert [row["label"] for row in chosen["worst"]] == [10, 9, 8, 7]
     assert len(chosen["worst"]) == MOST
+
+
+def test_an_object_that_two_windows_show_is_shown_once():
+    before = [outcome(1, 0.5, 0.5), outcome(2, 0.5, 0.5)]
+    after = [outcome(1, 0.5, 0.8), replace(outcome(2, 0.5, 0.801), area=101)]
+    assert [row["label"] for row in most_changed(before, after)["best"]] == [2]
 
 
 def test_changes_too_small_to_see_are_none():

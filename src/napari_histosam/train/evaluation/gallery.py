@@ -53,6 +53,7 @@ def most_changed(
                     "set": new.entry.set_name,
                     "image": new.entry.name,
                     "label": new.number,
+                    "area": new.area,
                     "prompt": prompt,
                     "before": round(float(was), 4),
                     "after": round(float(now), 4),
@@ -102,14 +103,16 @@ def write_gallery(
 def _distinct(rows: Sequence[dict[str, Any]], sign: int) -> list[dict[str, Any]]:
     """Return the first rows that changed in a direction, each object once."""
     out: list[dict[str, Any]] = []
-    taken = set()
+    taken: set[object] = set()
     for row in rows:
-        key = (row["set"], row["image"], row["label"])
         if sign * (row["after"] - row["before"]) < _LEAST or len(out) == MOST:
             break
-        if key not in taken:
-            taken.add(key)
+        # Windows overlap: what has the same size and figures is the same object once more.
+        twin = (row["area"], round(row["before"], 2), round(row["after"], 2))
+        key = (row["set"], row["image"], row["label"])
+        if key not in taken and twin not in taken:
             out.append(row)
+            taken |= {key, twin}
     return out
 
 

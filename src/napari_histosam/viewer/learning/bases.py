@@ -75,7 +75,7 @@ class Cost:
 
 # An eight-core CPU of 2022, a GPU with 16 GB of about that time.
 _COSTS = {
-    ("histosam-small", "cpu"): Cost(0.15, 0.12, 1.2),
+    ("histosam-small", "cpu"): Cost(0.15, 0.15, 1.2),
     ("histosam-small", "gpu"): Cost(0.02, 0.03, 1.5),
     ("vit_t", "cpu"): Cost(0.8, 0.5, 2.0),
     ("vit_t", "gpu"): Cost(0.04, 0.06, 2.0),
@@ -88,8 +88,10 @@ _COSTS = {
 }
 # Where the encoder learns, too, it goes forward and back in each epoch, and keeps what it saw.
 _BACK, _MORE_MEMORY = 3.0, 2.0
-# Seconds until the first window, and windows that the comparison is worth.
+# Seconds until the first window, and epochs that the comparison is worth.
 _START, _COMPARED = 6.0, 2
+# A window of the data set fills a screen of so many px; models see it in parts of their own size.
+_SCREEN = 1024
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def estimate(
         Of the base.
     method : str
     epochs, windows : int
+        Windows of the data set, about.
     device : str
         Where models run here.
     earlier : sequence of Course
@@ -144,9 +147,10 @@ def estimate(
         each, once = cost.step + _BACK * cost.encode, 0.0
         memory = cost.memory * _MORE_MEMORY
     windows = max(windows, 1)
+    parts = max(_SCREEN / card.window_px, 1.0) ** 2
     known = pace(card.name, method, earlier)
-    compared = windows * _COMPARED * (cost.encode + cost.step)
-    seconds = _START + windows * once + epochs * windows * (known or each) + compared
+    around = _START + windows * parts * (once + _COMPARED * (cost.encode + cost.step))
+    seconds = around + epochs * windows * (known or each * parts)
     return Estimate(seconds, memory, kind, known is not None)
 
 

@@ -64,9 +64,9 @@ class Course:
 
     @property
     def begun(self) -> str:
-        """When it was asked for, for people: ``25 Nov 2026, 14:03``."""
+        """When it was asked for, for people: ``25 Nov, 14:03``."""
         made = datetime.strptime(self.path.name[:15], "%Y%m%d-%H%M%S")
-        return f"{made.day} {made:%b %Y, %H:%M}"
+        return f"{made.day} {made:%b, %H:%M}"
 
     def read(self, what: str) -> dict[str, Any]:
         """Return one of the JSON files, or nothing where it is not there."""

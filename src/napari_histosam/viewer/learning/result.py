@@ -102,8 +102,9 @@ def read_result(course: Course) -> Result | None:
 def _words(found: dict[str, Any], base: str) -> str:
     whole = found["figures"]["iou"]
     where = f"{found['n_objects']} objects of {_many(int(found['n_groups']), 'slide')} held out"
-    gain = f"{whole['gain']:+.3f}".replace("-", "\N{MINUS SIGN}")
-    change = f"mean IoU {whole['before']:.3f} → {whole['after']:.3f} ({gain})"
+    gain, low, high = (f"{whole[key]:+.3f}" for key in ("gain", "low", "high"))
+    change = f"mean IoU {whole['before']:.3f} → {whole['after']:.3f}"
+    change = f"{change} ({gain}; 95 % {low} to {high})".replace("-", "\N{MINUS SIGN}")
     start = {
         "better": f"Better than {base}",
         "worse": f"Worse than {base}",
