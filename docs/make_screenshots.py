@@ -118,7 +118,8 @@ def learn(folder: Path) -> None:
         stage.picture(IMAGES / "learn-ready.png")
         tab.plan.epochs.setValue(8)
         tab.plan.start.click()
-        stage.until(lambda: len(tab.desk.look().epochs) > 5)
+        while len(tab.desk.look().epochs) < 6:
+            stage.rest(0.2)
         stage.picture(IMAGES / "learn-running.png")
         while tab.desk.look().working:
             stage.rest(1.0)

@@ -26,8 +26,8 @@ from napari_histosam.train.labelled import Entry
 def outcome(number: int, click: float, box: float) -> Outcome:
     entry = Entry("im", "set", "im", Path("im.png"), Path("mask.png"), 0.5)
     return Outcome(
-        entry, number, 100 + number, False, (1, 2, 30, 40), (click, click, click), click, box, 0.5, 0.5,
-        0.5, (click,), (), (), (),
+        entry, number, 100 + number, False, (1, 2, 30, 40), (click, click, click), click, box,
+        0.5, 0.5, 0.5, (click,), (), (), (),
     )  # fmt: skip
 
 
