@@ -94,8 +94,12 @@ def crop(folder: Path, name: str, left: int, top: int) -> Path:
         open_store_for(path, slide.identity, slide.name) as store,
         Session(slide, store=store) as session,
     ):
-        for number, one in enumerate(spots[:24]):
+        for number, one in enumerate(spots[:36]):
             session.add_point(one.centroid[1] + 0.5, one.centroid[0] + 0.5)
+            # Nuclei only: where the model takes something larger for meant, it is not kept.
+            if session.preview is None or session.preview.objects["1"].geometry.area > 900:
+                session.reject()
+                continue
             session.accept("Tumor" if number % 3 else "Stroma")
         for number, item in enumerate(list(store.iterate())):
             if number % 4:

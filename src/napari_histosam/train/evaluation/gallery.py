@@ -107,9 +107,8 @@ def _distinct(rows: Sequence[dict[str, Any]], sign: int) -> list[dict[str, Any]]
     for row in rows:
         if sign * (row["after"] - row["before"]) < _LEAST or len(out) == MOST:
             break
-        # Windows overlap: what has the same size and figures is the same object once more.
-        twin = (row["area"], round(row["before"], 2), round(row["after"], 2))
-        key = (row["set"], row["image"], row["label"])
+        # Windows overlap: what has the same area is mostly the same object once more.
+        key, twin = (row["set"], row["image"], row["label"]), row["area"]
         if key not in taken and twin not in taken:
             out.append(row)
             taken |= {key, twin}
