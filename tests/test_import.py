@@ -94,12 +94,12 @@ def test_file_imports_only_what_its_folder_may(path: Path) -> None:
     if folder not in ("models", "train"):
         assert not found & {"torch", "torchvision", "timm", "segment_anything"}
     if folder != "widgets":
-        assert not found & {"qtpy", "superqt", "magicgui"}
+        assert not found & {"qtpy", "superqt", "magicgui", "pyqtgraph"}
     if folder not in ("viewer", "widgets"):
         assert "napari" not in found
 
 
 def test_no_qt_binding_is_named() -> None:
-    binding = re.compile(r"\b(PyQt|PySide)\d*", re.IGNORECASE)
+    binding = re.compile(r"\b(PyQt(?!graph)|PySide)\d*", re.IGNORECASE)
     sources = [*FILES, *PACKAGE.rglob("*.yaml")]
     assert [name_of(p) for p in sources if binding.search(p.read_text(encoding="utf-8"))] == []

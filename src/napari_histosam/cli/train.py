@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_histosam.cli.changes import picture_changes
 from napari_histosam.cli.evaluate import measure
 from napari_histosam.cli.models import check_licence
 from napari_histosam.errors import HistosamError, InputError
@@ -144,5 +145,12 @@ def _compare(
     made = judge(registry, made, found, said)
     report = {"verdict": found["verdict"], "comparison": found, "results": rows}
     write_bytes_atomic(plan.out / "report.json", json.dumps(report, indent=1).encode())
+    picture_changes(
+        plan.out / "gallery",
+        registry,
+        (plan.model, made.name),
+        (kept[0], kept[1]),
+        plan.accelerator,
+    )
     write_bytes_atomic(plan.out / "report.md", markdown(rows, said).encode())
     return made, report, said

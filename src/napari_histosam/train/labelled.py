@@ -36,6 +36,9 @@ class Entry:
         8-bit image, 255 where it is not known what is there.
     classes : mapping of str to str
         Class of each label, as text; ``"*"`` stands for all that are not named.
+    homes : frozenset of int or None
+        Labels of the objects to be counted here, where overlapping images show others again; None
+        for all.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Entry:
     group: str = ""
     ignore: Path | None = None
     classes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    homes: frozenset[int] | None = None
 
     def class_of(self, label: int) -> str | None:
         """Return the class of an object, or None where it has none."""
@@ -128,6 +132,7 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
     items = _json(folder / "index.json")
     items = items.get("items", []) if isinstance(items, dict) else items
     wanted = _wanted(folder, None if splits is None else list(splits))
+    homes = _homes(folder)
     try:
         return [
             Entry(
@@ -137,9 +142,10 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
                 image=folder / _inside(item["image"]),
                 mask=folder / _inside(item["mask"]),
                 mpp=_mpp(item.get("mpp")),
-                group=str(item.get("group") or item["id"]),
+                group=str(item.get("group") or item.get("slide") or item["id"]),
                 ignore=_ignore(folder, item),
                 classes=_classes(item),
+                homes=None if homes is None else homes.get(str(item["id"]), frozenset()),
             )
             for item in items
             if "mask" in item
@@ -182,16 +188,29 @@ def _listed(folder: Path) -> tuple[Path | None, dict[str, Any] | None]:
     data = {} if path is None else _json(path)
     sets = data.get("sets", data) if isinstance(data, dict) else None
     listed = sets.get(folder.name) if isinstance(sets, dict) else None
-    if (
-        listed is None
-        and isinstance(sets, dict)
-        and len(sets) == 1
-        and path == folder / "splits.json"
-    ):
+    own = path == folder / "splits.json"
+    if listed is None and isinstance(sets, dict) and len(sets) == 1 and own:
         # The folder was renamed after its splits were written into it; without them, images for
         # training would be measured, too.
         listed = next(iter(sets.values()))
     return path, listed if isinstance(listed, dict) else None
+
+
+def _homes(folder: Path) -> dict[str, frozenset[int]] | None:
+    """Return which objects each image is the home of, where ``objects.jsonl`` says so."""
+    path = folder / "objects.jsonl"
+    if not path.is_file():
+        return None
+    found: dict[str, set[int]] = {}
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                one = json.loads(line)
+                if one.get("home", True):
+                    found.setdefault(str(one["image"]), set()).add(int(one["number"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): restore it.") from error
+    return {name: frozenset(numbers) for name, numbers in found.items()}
 
 
 def _ignore(folder: Path, item: dict[str, Any]) -> Path | None:

@@ -12,12 +12,13 @@ from psygnal import Signal
 from napari_histosam.errors import HistosamError, InputError
 from napari_histosam.home import home
 from napari_histosam.models import EmbeddingCache, ModelRegistry
-from napari_histosam.session import DEFAULT_MODEL, Session
+from napari_histosam.session import Session
 from napari_histosam.slide import open_array, open_slide
 from napari_histosam.store import open_store_for
 from napari_histosam.viewer.attempt import told
 from napari_histosam.viewer.controller import Controller
 from napari_histosam.viewer.frame import SlideFrame
+from napari_histosam.viewer.learning.choice import Choice
 from napari_histosam.viewer.reader import layer_data, slide_of
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Workbench:
         self.registry = registry or ModelRegistry()
         self.cache = EmbeddingCache(home() / "cache" / "embeddings")
         self.controller: Controller | None = None
-        self.model = DEFAULT_MODEL
+        self.choice = Choice(self.registry)
+        self.model = self.choice.model
         self._dispatcher = dispatcher
         self._tiles = tiles
         viewer.layers.events.inserted.connect(self._on_inserted)

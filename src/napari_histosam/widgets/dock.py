@@ -24,6 +24,7 @@ from napari_histosam.viewer.keys import actions
 from napari_histosam.viewer.workbench import Workbench
 from napari_histosam.widgets.annotate_tab import AnnotateTab
 from napari_histosam.widgets.exchange_tab import ExchangeTab
+from napari_histosam.widgets.learn_tab import LearnTab
 from napari_histosam.widgets.main_thread import MainThread
 from napari_histosam.widgets.slide_bar import SlideBar
 from napari_histosam.widgets.status_line import StatusLine
@@ -56,9 +57,11 @@ class HistosamDock(QWidget):
         )
         self.slide_bar = SlideBar(self.workbench)
         self.annotate = AnnotateTab(self.workbench, self.jobs)
+        self.learn = LearnTab(self.workbench, self.jobs)
         self.exchange = ExchangeTab(self.jobs)
         self.tabs = QTabWidget()
         self.tabs.addTab(_scrolling(self.annotate), "Annotate")
+        self.tabs.addTab(_scrolling(self.learn), "Learn")
         self.tabs.addTab(_scrolling(self.exchange), "Exchange")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 0)
@@ -71,7 +74,8 @@ class HistosamDock(QWidget):
         self.slide_bar.adopt_requested.connect(self._work_on)
         self.slide_bar.scale_given.connect(self._set_scale)
         self.slide_bar.take_over_requested.connect(self._take_over)
-        for tab in (self.annotate, self.exchange):
+        self.learn.models_changed.connect(self._on_models)
+        for tab in (self.annotate, self.learn, self.exchange):
             tab.said.connect(self.say)
             tab.job_started.connect(self.status.follow)
         self.workbench.said.connect(self.say)
@@ -99,6 +103,7 @@ class HistosamDock(QWidget):
             return
         self._closed = True
         self.thread_bridge.close()
+        self.learn.end()
         self.workbench.close()
         self.status.end()
         # Jobs are asked to stop at once; a window that closes does not wait until they have.
@@ -138,10 +143,13 @@ class HistosamDock(QWidget):
         if not self._closed:
             self.slide_bar.refresh_slides()
 
+    def _on_models(self) -> None:
+        self.annotate.model.refresh(self.workbench.model)
+
     def _on_controller(self, controller: Controller | None) -> None:
         if self._closed:
             return
-        for part in (self.slide_bar, self.annotate, self.exchange):
+        for part in (self.slide_bar, self.annotate, self.learn, self.exchange):
             part.show_controller(controller)
         self._bind(controller)
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_histosam.jobs import Progress
 from napari_histosam.viewer.attempt import told
+from napari_histosam.viewer.learning.result import card_lines
 from napari_histosam.widgets.parts import button, choice, label, note, row
 
 if TYPE_CHECKING:
@@ -196,15 +197,18 @@ class ModelBox(QWidget):
 
 
 def _brief(card: ModelCard) -> str:
-    """Return the card in one line: licence, scale, size."""
+    """Return the card in a line: licence, scale, size; and two on how it was trained here."""
     scale = f"{card.mpp:g} µm/px" if card.mpp else "follows the zoom"
     size = sum(f.bytes or 0 for f in card.files)
     weight = f" · {size / 1e6:.0f} MB" if size else ""
-    return f"{card.licence.split(' (')[0]} · {scale}{weight}"
+    lines = [f"{card.licence.split(' (')[0]} · {scale}{weight}", *card_lines(card)[:2]]
+    return "\n".join(lines)
 
 
 def _describe(card: ModelCard) -> str:
     """Return the whole card for a tooltip."""
     kinds = ", ".join(card.prompts)
-    lines = [card.title, f"Takes: {kinds}", f"Licence: {card.licence}", card.note]
+    lines = [card.title, f"Takes: {kinds}", f"Licence: {card.licence}", *card_lines(card)]
+    if card.trained is None:
+        lines.append(card.note)
     return "\n".join(line for line in lines if line)

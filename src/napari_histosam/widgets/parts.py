@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
@@ -28,6 +29,13 @@ TOOL_STYLE = """
 QToolButton { padding: 3px 7px; border-radius: 3px; }
 QToolButton:hover { background: rgba(255, 255, 255, 30); }
 QToolButton:checked { background: #2f6fd6; color: white; }
+"""
+
+# The one button that goes on.
+PRIMARY_STYLE = """
+QPushButton { background: #2f6fd6; color: white; padding: 4px 12px; font-weight: bold; }
+QPushButton:hover { background: #3f80ea; }
+QPushButton:disabled { background: #3a4150; color: #8b93a0; }
 """
 
 
@@ -112,3 +120,8 @@ def number(value: float) -> str:
 def micrometres2(area: float) -> str:
     """Return an area for people: µm² below a tenth of a mm², mm² above."""
     return f"{area / 1e6:.2f} mm²" if area >= 1e5 else f"{number(area)} µm²"
+
+
+def dotted(colour: str, text: str) -> str:
+    """Return a sentence with a coloured dot before it, as rich text."""
+    return f'<span style="color:{colour}">●</span> {escape(text)}'

@@ -98,7 +98,7 @@ def choose(
         Width and height of the window in px.
     """
     corners = []
-    if prompts.points is not None:
+    if prompts.points is not None and len(prompts.points):
         corners.append(np.clip(prompts.points, 0, size))
     if prompts.box is not None:
         corners.append(np.clip(prompts.box.reshape(2, 2), 0, size))

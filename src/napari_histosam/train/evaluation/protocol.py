@@ -160,6 +160,9 @@ def outcomes(
     counts = np.bincount(labels.ravel())
     numbers = np.flatnonzero(counts >= SMALLEST_PX)
     numbers = numbers[numbers > 0]
+    if entry.homes is not None:
+        # Overlapping windows show an object again; once is enough.
+        numbers = numbers[np.isin(numbers, list(entry.homes))]
     if most is not None and len(numbers) > most:
         numbers = np.sort(rng.choice(numbers, most, replace=False))
     for number in numbers:

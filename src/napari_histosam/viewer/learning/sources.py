@@ -1,0 +1,233 @@
+"""What slides hold to learn from: objects by class, how many were corrected, if they suffice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_histosam.errors import InputError
+from napari_histosam.store.places import SUFFIX, beside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from napari_histosam.records import SlideObject
+    from napari_histosam.slide import Slide
+    from napari_histosam.store import ObjectStore
+
+# Objects below which a model hardly changes, and from which on it usually does.
+FEW, GOOD = 10, 50
+# Slides proposed from the folder of the open one: those worked on last.
+NEARBY = 8
+# Side of a window, and of a typical object in it, in px.
+_WINDOW_PX, _OBJECT_PX = 512, 50.0
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What one slide holds.
+
+    Parameters
+    ----------
+    key : str
+        The slide's identity, or its path where that is unknown.
+    name : str
+        The slide's.
+    path : Path
+        Store or slide, as ``histosam dataset`` takes it.
+    objects, corrected : mapping of (str or None) to int
+        By class; None stands for the unclassified. Corrected are those whose outline differs
+        from the model's first answer.
+    windows : int
+        About how many windows show them.
+    """
+
+    key: str
+    name: str
+    path: Path
+    objects: Mapping[str | None, int] = field(default_factory=dict, hash=False)
+    corrected: Mapping[str | None, int] = field(default_factory=dict, hash=False)
+    windows: int = 0
+
+    @property
+    def count(self) -> int:
+        """Objects in all."""
+        return sum(self.objects.values())
+
+    @property
+    def count_corrected(self) -> int:
+        """Corrected objects in all."""
+        return sum(self.corrected.values())
+
+
+def survey_open(slide: Slide, store: ObjectStore, step: Callable[[], None]) -> Teaching | None:
+    """Return what the slide at work holds; None for a picture without a file.
+
+    Parameters
+    ----------
+    slide : Slide
+    store : ObjectStore
+        Its own; read from any thread.
+    step : callable
+        Called now and then; may raise to stop.
+    """
+    if slide.path is None or store.path is None:
+        return None
+    path = Path(slide.path)
+    # From a folder that may not be written, the slide leads to its store, wherever that is.
+    where = store.path if store.path == beside(path.absolute()) else path
+    return _taught(slide.identity or str(path), slide.name, where, store.iterate(), step)
+
+
+def survey(path: Path, step: Callable[[], None]) -> list[Teaching]:
+    """Return what a store, a slide or a folder of stores holds.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds no objects; one sentence.
+    """
+    from napari_histosam.train.dataset.sources import read_sources
+
+    found = []
+    for source in read_sources([path], step=lambda _name: step()):
+        # A folder leads to several slides, whose stores lie in it.
+        where = path if path.is_file() else beside(source.path)
+        found.append(_taught(source.identity, source.name, where, source.objects, step))
+    return found
+
+
+def nearby(slide: Path) -> list[Path]:
+    """Return the stores of other slides in a slide's folder, the one changed last first."""
+    own = beside(slide.absolute())
+    dated = []
+    for path in own.parent.glob(f"*{SUFFIX}"):
+        try:
+            if path != own:
+                dated.append((path.stat().st_mtime, path))
+        except OSError:
+            continue
+    return [path for _, path in sorted(dated, reverse=True)[:NEARBY]]
+
+
+def state_of(path: Path) -> tuple[object, ...]:
+    """Return what differs when a slide's objects have changed."""
+    store = path if path.name.endswith(SUFFIX) else beside(path)
+    found: list[object] = []
+    for one in (store, Path(f"{store}-wal")):
+        try:
+            about = one.stat()
+            found.append((about.st_mtime_ns, about.st_size))
+        except OSError:
+            found.append(None)
+    if found[0] is None:
+        # Its objects are kept elsewhere: no telling.
+        return (object(),)
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Whether slides suffice for a training.
+
+    Parameters
+    ----------
+    level : {"no", "little", "good"}
+    text : str
+        One sentence.
+    """
+
+    level: str
+    text: str
+
+    @property
+    def enough(self) -> bool:
+        """Whether a training can be begun."""
+        return self.level != "no"
+
+
+def advice(chosen: Sequence[Teaching]) -> Advice:
+    """Say in one sentence whether the chosen slides suffice."""
+    full = [one for one in chosen if one.count]
+    objects = sum(one.count for one in full)
+    if not objects:
+        return Advice("no", "No objects yet: accept some on two slides or more, then train.")
+    if len(full) == 1:
+        return Advice(
+            "no",
+            f"1 slide with {_many(objects, 'object')}: there is nothing to test on; add another "
+            "slide with objects.",
+        )
+    what = f"{len(full)} slides with {_many(objects, 'object')}"
+    if objects < FEW:
+        return Advice(
+            "little", f"{what}: enough to try it out, but a model hardly changes by so few."
+        )
+    if objects < GOOD or len(full) == 2:
+        lacks = "a third slide" if objects >= GOOD else f"{GOOD} objects or more"
+        return Advice("little", f"{what}: this can be learned from; {lacks} would make it surer.")
+    return Advice("good", f"{what}: this suffices.")
+
+
+def _taught(
+    key: str, name: str, path: Path, objects: Iterable[SlideObject], step: Callable[[], None]
+) -> Teaching:
+    from napari_histosam.train.dataset.kinds import role_of
+
+    counts: Counter[str | None] = Counter()
+    corrected: Counter[str | None] = Counter()
+    bounds = []
+    for number, one in enumerate(objects):
+        if number % 200 == 0:
+            step()
+        if one.geometry.area <= 0 or role_of(one.class_name) != "object":
+            continue
+        changed = is_corrected(one)
+        if one.provenance.source == "automatic" and not changed:
+            # Nobody has looked at it: no truth, see `train.dataset.kinds`.
+            continue
+        counts[one.class_name] += 1
+        corrected[one.class_name] += changed
+        bounds.append(one.geometry.bounds)
+    return Teaching(key, name, path, dict(counts), dict(corrected), _windows(bounds))
+
+
+def is_corrected(one: SlideObject) -> bool:
+    """Tell whether an object's outline differs from the model's first answer."""
+    first = one.provenance.first_mask
+    if first is None:
+        return False
+    return not first.equals_exact(one.geometry, 0.01) and not first.equals(one.geometry)
+
+
+def _windows(bounds: Sequence[tuple[float, float, float, float]]) -> int:
+    """Return about how many windows show objects: the occupied cells of a grid."""
+    if not bounds:
+        return 0
+    boxes = np.array(bounds)
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
+    cell = max(_WINDOW_PX * float(np.median(sides)) / _OBJECT_PX, 1.0)
+    cells = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 / cell)
+    return len(np.unique(cells, axis=0))
+
+
+def check_path(path: Path) -> Path:
+    """Return the store or slide that a user has picked.
+
+    Raises
+    ------
+    InputError
+        If it is a side file of a store.
+    """
+    for side in (".lock", "-wal", "-shm", "-journal"):
+        if path.name.endswith(f"{SUFFIX}{side}"):
+            raise InputError(f"{path.name} only accompanies a store; choose the slide itself.")
+    return path
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"

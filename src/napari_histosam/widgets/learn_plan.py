@@ -1,0 +1,113 @@
+"""What to train: the base, the method, how long; what it will take; the start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at run time
+    Qt,
+    Signal,
+)
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QSpinBox, QVBoxLayout
+
+from napari_histosam.viewer.learning.bases import METHODS
+from napari_histosam.widgets.parts import PRIMARY_STYLE, button, choice, note, row
+
+if TYPE_CHECKING:
+    from napari_histosam.viewer.learning.bases import Base
+    from napari_histosam.viewer.learning.desk import Desk
+
+EPOCHS = 20
+TIP = Qt.ItemDataRole.ToolTipRole
+
+
+class PlanBox(QGroupBox):
+    """What to train and how.
+
+    Parameters
+    ----------
+    desk : Desk
+    """
+
+    start_requested = Signal(str, str, int)
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__("What to train")
+        self._desk = desk
+        self._filling = False
+        self.base = choice("The model to begin with; it stays as it is")
+        self.method = choice("How much of the network learns")
+        self.epochs = QSpinBox()
+        self.epochs.setRange(1, 500)
+        self.epochs.setValue(EPOCHS)
+        self.epochs.setToolTip("How often each window is looked at, at most")
+        self.takes = note()
+        self.start = button(
+            "Start training", "Trains beside the window; work on meanwhile", self._go
+        )
+        self.start.setStyleSheet(PRIMARY_STYLE)
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Base model", self.base)
+        form.addRow("Method", self.method)
+        form.addRow("Epochs", self.epochs)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.takes)
+        layout.addLayout(row(self.start, stretch=True))
+        self.base.currentIndexChanged.connect(self._on_base)
+        self.method.currentIndexChanged.connect(self._show_estimate)
+        self.epochs.valueChanged.connect(self._show_estimate)
+        desk.bases_changed.connect(self.refresh)
+        desk.shelf.changed.connect(self._show_estimate)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """List the models again."""
+        self._filling = True
+        wanted = self.base.currentData() or self._desk.workbench.model
+        self.base.clear()
+        for one in self._desk.bases:
+            self.base.addItem(one.card.name, one.card.name)
+        self.base.setCurrentIndex(max(0, self.base.findData(wanted)))
+        self._filling = False
+        self._on_base()
+
+    @property
+    def chosen(self) -> Base | None:
+        """The base that is chosen; None before the models are known."""
+        name = self.base.currentData()
+        return next((one for one in self._desk.bases if one.card.name == name), None)
+
+    def _on_base(self, *_: int) -> None:
+        if self._filling:
+            return
+        self._filling = True
+        wanted, one = self.method.currentData(), self.chosen
+        self.method.clear()
+        for method in () if one is None else one.methods:
+            title, explanation = METHODS.get(method, (method, ""))
+            self.method.addItem(title, method)
+            self.method.setItemData(self.method.count() - 1, explanation, TIP)
+        self.method.setCurrentIndex(max(0, self.method.findData(wanted)))
+        self._filling = False
+        self._show_estimate()
+
+    def _show_estimate(self, *_: int) -> None:
+        if self._filling:
+            return
+        one, enough = self.chosen, self._desk.shelf.advice.enough
+        self.start.setEnabled(one is not None and enough)
+        if one is None:
+            self.takes.setText("Looking for models that can be trained…")
+        elif not enough:
+            self.takes.setText("Time and memory are estimated once there are two slides.")
+        else:
+            method = self.method.currentData() or one.methods[0]
+            self.takes.setText(self._desk.estimate(one, method, self.epochs.value()).text)
+
+    def _go(self) -> None:
+        self.start_requested.emit(
+            self.base.currentData(), self.method.currentData(), self.epochs.value()
+        )

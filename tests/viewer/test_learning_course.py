@@ -1,0 +1,145 @@
+"""A training beside the window: its folder, its process, what is read of it, how it ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from napari_histosam.errors import InputError
+from napari_histosam.models import ModelRegistry
+from napari_histosam.viewer.learning.course import Course, courses
+from napari_histosam.viewer.learning.follow import Follower, duration
+from napari_histosam.viewer.learning.launcher import Launcher
+from napari_histosam.viewer.learning.result import card_lines, read_result
+
+
+def test_from_the_order_to_a_model_that_is_used(bench):
+    slides = [bench.field("a.png", 1), bench.field("b.png", 2)]
+    course = bench.begin(*slides)
+    states = []
+
+    def done(shown):
+        if shown.state not in states:
+            states.append(shown.state)
+        return not shown.working
+
+    shown = bench.until(course, done)
+    assert shown.state == "finished", shown.message
+    assert states == sorted(
+        states, key=["starting", "building", "preparing", "training", "comparing", "finished"].index
+    )
+    assert [row["epoch"] for row in shown.epochs] == [0, 1, 2]
+    assert shown.fraction == 1.0
+    assert set(shown.dice) == {"Tumor", "Stroma"}
+
+    result = read_result(course)
+    assert [f.title for f in result.figures] == ["1 click", "3 clicks", "Box"]
+    assert result.n_objects >= 4
+    assert result.n_groups == 1
+    assert "1 slide held out" in result.words
+    for change in (*result.best, *result.worst):
+        assert change.before.is_file()
+        assert change.after.is_file()
+        assert "→" in change.caption
+    card = ModelRegistry().get(result.name)
+    assert result.name == "histosam-small-fields"
+    assert "Trained from histosam-small (decoder)" in card_lines(card)[0]
+    assert courses() == [course]
+
+
+def test_pause_goes_on_and_comes_to_the_same_end(bench):
+    slides = [bench.field("a.png", 1), bench.field("b.png", 2)]
+    course = bench.begin(*slides, epochs=60)
+    bench.until(course, lambda shown: len(shown.epochs) > 2)
+    bench.launcher.pause(course)
+    shown = bench.until(course, lambda shown: not shown.working)
+    assert shown.state == "paused"
+    assert "Resume" in shown.message
+    reached = len(shown.epochs)
+    # Another window finds it, and has it go on.
+    (found,) = courses()
+    other = Launcher()
+    assert Follower(found, other).look().state == "paused"
+    bench.launcher.start(course)
+    with pytest.raises(InputError, match="running already"):
+        other.start(found)
+    bench.until(course, lambda shown: len(shown.epochs) > reached)
+    bench.launcher.stop(course)
+    assert bench.until(course, lambda shown: not shown.working).state == "stopped"
+
+
+def test_a_killed_trainer_is_found_out_and_goes_on(bench):
+    slides = [bench.field("a.png", 1), bench.field("b.png", 2)]
+    course = bench.begin(*slides, epochs=60)
+    before = bench.until(course, lambda shown: len(shown.epochs) > 2)
+    course.process().kill()
+    shown = bench.until(course, lambda shown: not shown.working)
+    assert shown.state == "lost"
+    assert shown.message.count(". ") == 0
+    assert "Resume" in shown.message
+    bench.launcher.start(course)
+    again = bench.until(course, lambda shown: len(shown.epochs) > len(before.epochs) + 1)
+
+    def figures(rows):
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+    assert figures(again.epochs[: len(before.epochs)]) == figures(before.epochs)
+
+
+def test_slides_stay_in_their_splits_from_training_to_training(bench):
+    slides = [bench.field(f"{name}.png", seed) for seed, name in enumerate("abcd")]
+
+    def splits(course):
+        manifest = json.loads((course.data / "manifest.json").read_text())
+        return {one["name"]: one["split"] for one in manifest["slides"]}
+
+    def build(*chosen):
+        course = bench.begin(*chosen, data=f"set-{len(chosen)}")
+        bench.until(course, lambda shown: course.read("dataset"))
+        bench.launcher.stop(course)
+        bench.until(course, lambda shown: not shown.working)
+        return splits(course)
+
+    first = build(*slides[:2])
+    assert set(first.values()) == {"train", "val"}
+    assert build(*slides).items() >= first.items()
+
+
+def test_bad_input_is_one_sentence(bench):
+    course = bench.begin(bench.root / "nowhere.png", bench.field("b.png", 2))
+    shown = bench.until(course, lambda shown: not shown.working)
+    assert shown.state == "failed"
+    assert "nowhere.png" in shown.message
+    assert "\n" not in shown.message
+
+
+def test_rows_of_a_run_that_went_back_are_read_anew(bench):
+    course = Course(bench.root / "20260101-120000")
+    course.run.mkdir(parents=True)
+    rows = course.run / "progress.jsonl"
+    follower = Follower(course, Launcher())
+
+    def write(steps, tail=""):
+        lines = [
+            json.dumps({"kind": "step", "step": s, "steps": 8, "seconds": s, "loss": 1.0})
+            for s in steps
+        ]
+        fresh = rows.with_suffix(".new")
+        fresh.write_text("\n".join(lines) + "\n" + tail)
+        fresh.replace(rows)
+
+    write([1, 2, 3], '{"kind": "st')
+    assert [r["step"] for r in follower.look().steps] == [1, 2, 3]
+    with rows.open("a") as file:
+        file.write('ep", "step": 4, "steps": 8, "seconds": 4}\n')
+    assert [r["step"] for r in follower.look().steps] == [1, 2, 3, 4]
+    write([1, 2])
+    assert [r["step"] for r in follower.look().steps] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3, "5 s"), (44, "45 s"), (125, "2 min"), (8000, "2 h 10 min")]
+)
+def test_durations_for_people(seconds, text):
+    assert duration(seconds) == text

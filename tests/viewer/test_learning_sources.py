@@ -1,0 +1,109 @@
+"""What there is to learn from, whether it suffices, and where it is looked for."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from napari_histosam.errors import InputError
+from napari_histosam.jobs import JobRunner
+from napari_histosam.records import Provenance, SlideObject
+from napari_histosam.store.places import beside
+from napari_histosam.viewer.learning import sources
+from napari_histosam.viewer.learning.shelf import Shelf
+from napari_histosam.viewer.learning.sources import Teaching, advice
+
+
+def nothing():
+    pass
+
+
+def test_objects_are_counted_by_class_and_whether_they_were_corrected(bench, make_nucleus):
+    made = [
+        make_nucleus(60, 60),
+        make_nucleus(160, 60, shift=4.0),
+        make_nucleus(60, 160, class_name=None, shift=4.0),
+        make_nucleus(128, 128, 100, "Region*"),
+    ]
+    blind = make_nucleus(200, 200)
+    seen_by_nobody = Provenance("automatic", first_mask=blind.geometry)
+    made.append(SlideObject(blind.geometry, "Tumor", provenance=seen_by_nobody))
+    slide = bench.slide("a.png", made)
+    for path in (beside(slide), slide, slide.parent):
+        (found,) = sources.survey(path, nothing)
+        assert found.name == "a.png"
+        assert found.objects == {"Tumor": 2, None: 1}
+        assert found.corrected == {"Tumor": 1, None: 1}
+        assert found.count == 3
+        assert found.count_corrected == 2
+        assert found.windows >= 1
+
+
+def test_stores_of_the_folder_the_latest_first(bench, make_nucleus):
+    names = ["a.png", "b.png", "c.png"]
+    made = [bench.slide(n, [make_nucleus(60, 60)], seed) for seed, n in enumerate(names)]
+    for age, path in enumerate(made):
+        os.utime(beside(path), (1e9 - age, 1e9 - age))
+    assert sources.nearby(made[1]) == [beside(made[0]), beside(made[2])]
+
+
+@pytest.mark.parametrize(
+    ("counts", "level", "words"),
+    [
+        ([], "no", "No objects yet"),
+        ([0, 0], "no", "No objects yet"),
+        ([9], "no", "1 slide with 9 objects: there is nothing to test on"),
+        ([1, 0], "no", "1 slide with 1 object: "),
+        ([3, 3], "little", "2 slides with 6 objects"),
+        ([20, 20], "little", "50 objects or more"),
+        ([60, 20], "little", "a third slide"),
+        ([30, 20, 10], "good", "this suffices"),
+    ],
+)
+def test_one_sentence_says_whether_it_suffices(bench, counts, level, words):
+    chosen = [Teaching(str(n), f"{n}.svs", bench.root, {"a": c}) for n, c in enumerate(counts)]
+    found = advice(chosen)
+    assert found.level == level
+    assert words in found.text
+    assert found.enough == (level != "no")
+    assert found.text.endswith(".")
+
+
+def test_the_shelf_takes_ticks_and_troubles(bench, make_nucleus):
+    slide = bench.slide("a.png", [make_nucleus(60, 60)])
+    jobs = JobRunner(threads=1)
+    shelf, said = Shelf(jobs), []
+    shelf.said.connect(said.append)
+    shelf.add([slide, bench.root / "nowhere.png"]).future.result(20)
+    jobs.close()
+    assert [one.name for one in shelf.slides] == ["a.png"]
+    assert len(said) == 1
+    assert "nowhere.png" in said[0]
+    (one,) = shelf.chosen
+    shelf.tick(one.key, False)
+    assert shelf.chosen == []
+    assert not shelf.advice.enough
+    shelf.tick(one.key, True)
+    assert shelf.chosen == [one]
+
+
+def test_what_has_not_changed_is_not_read_again(bench, make_nucleus, monkeypatch):
+    slide = bench.slide("a.png", [make_nucleus(60, 60)])
+    read = []
+    real = sources.survey
+    monkeypatch.setattr(sources, "survey", lambda path, step: read.append(path) or real(path, step))
+    jobs = JobRunner(threads=1)
+    shelf = Shelf(jobs)
+    shelf.add([slide]).future.result(20)
+    shelf.read().future.result(20)
+    assert len(read) == 1
+    os.utime(beside(slide), (1e9, 1e9))
+    shelf.read().future.result(20)
+    jobs.close()
+    assert len(read) == 2
+
+
+def test_a_file_beside_a_store_is_refused(bench):
+    with pytest.raises(InputError, match="choose the slide itself"):
+        sources.check_path(bench.root / "a.svs.histosam.sqlite-wal")
