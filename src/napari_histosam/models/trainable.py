@@ -218,7 +218,12 @@ class Trainable(Protocol):
         ...
 
     def loss(
-        self, answers: Answers, truth: Tensor, valid: Tensor, areas: Tensor, ambiguous: Tensor
+        self,
+        answers: Answers,
+        truth: Tensor,
+        valid: Tensor | None,
+        areas: Tensor,
+        ambiguous: Tensor,
     ) -> PerObject:
         """Return the recipe's loss for each of k objects.
 
@@ -226,7 +231,7 @@ class Trainable(Protocol):
         ----------
         answers : Answers
         truth, valid : (k, height, width) bool tensor
-            The object; where it is known what is there.
+            The object; where it is known what is there (None: everywhere).
         areas : (k,) tensor
             Whole areas in net px, also of what lies beyond the place.
         ambiguous : (k,) bool tensor

@@ -32,8 +32,6 @@ class Entry:
     mpp : float or None
     group : str
         What must not be split: patient, slide or source image. The name where none is given.
-    ignore : Path or None
-        8-bit image, 255 where it is not known what is there.
     classes : mapping of str to str
         Class of each label, as text; ``"*"`` stands for all that are not named.
     homes : frozenset of int or None
@@ -48,28 +46,12 @@ class Entry:
     mask: Path
     mpp: float | None
     group: str = ""
-    ignore: Path | None = None
     classes: Mapping[str, str] = field(default_factory=dict, hash=False)
     homes: frozenset[int] | None = None
 
     def class_of(self, label: int) -> str | None:
         """Return the class of an object, or None where it has none."""
         return self.classes.get(str(label), self.classes.get("*"))
-
-    def read_unknown(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Return where it is not known what is there: (h, w) bool, of the image's shape.
-
-        Raises
-        ------
-        InputError
-            If there is such a file and it is damaged or of another size.
-        """
-        if self.ignore is None:
-            return np.zeros(shape[:2], bool)
-        found = _pixels(self.ignore, cv2.IMREAD_GRAYSCALE)
-        if found is None or found.shape != shape[:2]:
-            raise InputError(f"{self.ignore} is no image of the size of its image: restore it.")
-        return np.asarray(found == 255)
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Return the image (h, w, 3) and its labels (h, w), 0 for background.
@@ -143,7 +125,6 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
                 mask=folder / _inside(item["mask"]),
                 mpp=_mpp(item.get("mpp")),
                 group=str(item.get("group") or item.get("slide") or item["id"]),
-                ignore=_ignore(folder, item),
                 classes=_classes(item),
                 homes=None if homes is None else homes.get(str(item["id"]), frozenset()),
             )
@@ -211,13 +192,6 @@ def _homes(folder: Path) -> dict[str, frozenset[int]] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}): restore it.") from error
     return {name: frozenset(numbers) for name, numbers in found.items()}
-
-
-def _ignore(folder: Path, item: dict[str, Any]) -> Path | None:
-    if item.get("ignore"):
-        return folder / _inside(item["ignore"])
-    path = folder / "ignore" / f"{Path(item['image']).stem}.png"
-    return path if path.is_file() else None
 
 
 def _classes(item: dict[str, Any]) -> dict[str, str]:

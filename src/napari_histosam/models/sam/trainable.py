@@ -143,7 +143,12 @@ class SamTrainable:
         return answers.scores.float().clamp(0, 1)
 
     def loss(
-        self, answers: Answers, truth: Tensor, valid: Tensor, areas: Tensor, ambiguous: Tensor
+        self,
+        answers: Answers,
+        truth: Tensor,
+        valid: Tensor | None,
+        areas: Tensor,
+        ambiguous: Tensor,
     ) -> PerObject:
         """Return SAM's own loss for each object."""
         return per_object(answers.logits, answers.scores, truth, areas, ambiguous, valid)

@@ -115,7 +115,12 @@ class SmallTrainable:
         return answers.scores.float().sigmoid()
 
     def loss(
-        self, answers: Answers, truth: Tensor, valid: Tensor, areas: Tensor, ambiguous: Tensor
+        self,
+        answers: Answers,
+        truth: Tensor,
+        valid: Tensor | None,
+        areas: Tensor,
+        ambiguous: Tensor,
     ) -> PerObject:
         """Return the loss that the network was trained with, for each object."""
         return per_object(answers.logits, answers.scores, truth, areas, ambiguous, valid)

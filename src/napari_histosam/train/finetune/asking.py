@@ -42,8 +42,6 @@ class Question:
         Where the decoder looks.
     asked : Asked
         Prompts and truth, in net px of the place.
-    valid : (height, width) bool array
-        Of the place: where it is known what is there.
     area : float
         Of the whole object in net px.
     rng : numpy Generator
@@ -54,7 +52,6 @@ class Question:
     number: int
     place: Place
     asked: Asked
-    valid: Mask
     area: float
     rng: np.random.Generator
 
@@ -87,7 +84,7 @@ def question(
     place = min(places, key=lambda one: abs(math.log(side / one.factor / model.object_px)))
     if len(places) > 1 and rng.random() < _OTHER_SCALE:
         place = places[int(rng.integers(len(places)))]
-    made = _in_place(prompts, earlier, truth, view.valid, place, window, number, rng)
+    made = _in_place(prompts, earlier, truth, place, window, number, rng)
     if made is not None:
         made.asked.corrections = asked.corrections
     return made
@@ -129,9 +126,7 @@ def plain_questions(
         x, y = deepest_point(sub)
         prompts = ObjectPrompts(np.array([[x + left, y + top]]), np.array([1]))
     places = model.places(prompts, None, (truth.shape[1], truth.shape[0]))
-    found = [
-        _in_place(prompts, None, truth, view.valid, place, window, number, rng) for place in places
-    ]
+    found = [_in_place(prompts, None, truth, place, window, number, rng) for place in places]
     return [one for one in found if one is not None]
 
 
@@ -143,7 +138,7 @@ def turned(view: View, rng: np.random.Generator, recolour: Callable | None = Non
         a = np.rot90(a, turns)
         return np.ascontiguousarray(a[:, ::-1] if flip else a)
 
-    out = replace(view, image=laid(view.image), labels=laid(view.labels), valid=laid(view.valid))
+    out = replace(view, image=laid(view.image), labels=laid(view.labels))
     return out if recolour is None else replace(out, image=recolour(out.image, rng))
 
 
@@ -171,7 +166,6 @@ def _in_place(
     prompts: ObjectPrompts,
     earlier: NDArray[np.float32] | None,
     truth: Mask,
-    valid: Mask,
     place: Place,
     window: int,
     number: int,
@@ -189,5 +183,4 @@ def _in_place(
     if earlier is not None:
         asked.previous = place.cut(earlier, 0.5)
     area = max(float(truth.sum()) / place.factor**2, float(seen.sum()))
-    known = place.cut(valid) > 0.5
-    return Question(window, number, place, asked, known, area, rng)
+    return Question(window, number, place, asked, area, rng)

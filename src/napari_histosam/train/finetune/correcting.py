@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -13,6 +12,7 @@ from napari_histosam.train.small.prompting import CORRECTIONS, correct
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -60,13 +60,10 @@ def seen(
 def follow_up(question: Question, shown: Seen, rng: np.random.Generator | None) -> bool:
     """Add a click where a shown mask is wrong, and the mask itself; return whether there was one.
 
-    With ``rng`` the click lies somewhere in the largest error, else at its deepest point; never
-    where it is not known what is there.
+    With ``rng`` the click lies somewhere in the largest error, else at its deepest point.
     """
     asked = question.asked
-    # Where nothing is known, nothing is wrong.
-    mask = np.where(question.valid, shown.mask, asked.truth)
-    if not correct(asked, mask, rng):
+    if not correct(asked, shown.mask, rng):
         return False
     asked.previous = shown.probable
     return True

@@ -149,9 +149,8 @@ def _one(
 
 
 def _iou(asked: Question, shown: Seen) -> float:
-    mask = shown.mask & asked.valid
-    common = float((mask & asked.asked.truth).sum())
-    return common / max(asked.area + float(mask.sum()) - common, 1.0)
+    common = float((shown.mask & asked.asked.truth).sum())
+    return common / max(asked.area + float(shown.mask.sum()) - common, 1.0)
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -59,13 +59,10 @@ class View:
     ----------
     image : (side, side, 3) uint8 array
     labels : (side, side) int32 array
-    valid : (side, side) bool array
-        False where it is not known what is there.
     """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
-    valid: NDArray[np.bool_]
 
 
 class Reader:
@@ -85,18 +82,17 @@ class Reader:
         InputError
             If the image is gone or damaged.
         """
-        image, labels, unknown = self.whole(sample.entry)
+        image, labels = self.whole(sample.entry)
         window = sample.window
         with open_array([image], None, sample.entry.name) as slide:
             pixels = slide.read(window)
-        return View(pixels, _nearest(labels, window), ~(_nearest(unknown, window) > 0))
+        return View(pixels, _nearest(labels, window))
 
-    def whole(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.uint8]]:
-        """Return image (h, w, 3), labels (h, w) and unknown px (h, w), 1 where unknown."""
+    def whole(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Return image (h, w, 3) and labels (h, w)."""
         key = str(entry.image)
         if key not in self._images:
-            image, labels = entry.read()
-            self._images[key] = image, labels, entry.read_unknown(image.shape).astype(np.uint8)
+            self._images[key] = entry.read()
             while len(self._images) > _KEPT_IMAGES:
                 self._images.popitem(last=False)
         self._images.move_to_end(key)
@@ -127,7 +123,7 @@ def cut(
     out: list[Sample] = []
     empty = []
     for entry in found:
-        _, labels, _ = reader.whole(entry)
+        _, labels = reader.whole(entry)
         samples = _windows(entry, labels, card)
         out += samples
         if not samples:
