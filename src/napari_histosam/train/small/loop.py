@@ -77,7 +77,7 @@ class Recipe:
     average: float = 0.998
     half: bool = True
     every: int = 400
-    windows: int = 1_500
+    windows: int = 3_000
     start: str = ""
 
     def rate_at(self, step: int) -> float:
