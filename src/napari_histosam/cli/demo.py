@@ -123,6 +123,7 @@ def play(session: Session, settle: Callable[[], None] = lambda: None) -> list[Pr
         session.store.put_class(cls)
     given: list[Prompt] = []
     for step in SCRIPT:
+        session.current_class = step.cls.name
         for x, y in step.positive:
             session.add_point(x, y)
         if step.box is not None:

@@ -28,8 +28,9 @@ _BEYOND_BOX = 0.05
 _DISC, _DISC_SHARE = 2.5, 0.15
 
 # Where a size is expected: the spread of sizes (of the logarithm of the side) that is taken as
-# usual, and the share of its score that an answer of quite another size loses.
-_USUAL_SPREAD, _UNUSUAL = 0.5, 0.4
+# usual. An answer of quite another size has no chance, however sure the network is of it: whoever
+# marks nuclei has no use for the gland round about.
+_USUAL_SPREAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def answer(crop: Crop, logits: NDArray[np.float32], score: float, prompts: Objec
         May expect a size.
     """
     area = 4 * crop.factor**2 * int(np.count_nonzero(logits > 0))
-    if prompts.side is not None and area:
-        off = math.log(math.sqrt(area) / prompts.side) / _USUAL_SPREAD
-        score *= 1 - _UNUSUAL * (1 - math.exp(-(off**2) / 2))
+    if prompts.side is not None:
+        off = math.log(math.sqrt(max(area, 1)) / prompts.side) / _USUAL_SPREAD
+        score *= math.exp(-(off**2) / 2)
     return Answer(crop, logits, score)
 
 

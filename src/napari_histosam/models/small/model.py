@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,10 +127,13 @@ class SmallModel:
             return found, judge(net, device, found)
 
         (found, scores), self.device, _ = with_fallback(run, self.device, 1, self._say)
-        return [
+        answers = [
             answer(crop, logits, float(score), prompts)
             for crop, logits, score in zip(found.crops, found.logits, scores, strict=True)
         ]
+        # That a size is expected decides which mask is meant; that one of them is, stays as likely.
+        lift = float(scores.max()) / max(*(one.score for one in answers), 1e-12)
+        return [replace(one, score=one.score * lift) for one in answers]
 
     def _on(self, device: str) -> SmallNet:
         """Return the network as it runs on a device."""
