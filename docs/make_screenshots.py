@@ -114,7 +114,7 @@ def learn(folder: Path) -> None:
     stage = Stage(first)
     tab = stage.dock.learn
     try:
-        stage.dock.tabs.setCurrentIndex(2)
+        stage.dock.tabs.setCurrentIndex(1)
         stage.until(lambda: bool(tab.desk.shelf.slides) and bool(tab.desk.bases))
         stage.picture(IMAGES / "learn-one-slide.png")
         tab.add_slides([crop(folder, "biopsy-2.png", 800, 450)])

@@ -335,7 +335,7 @@ def test_a_failing_pip_leaves_its_log(
 ) -> None:
     monkeypatch.setattr(bootstrap, "python_in", lambda _: Path(sys.executable))
     with pytest.raises(bootstrap.Stop, match="is not offered") as stopped:
-        bootstrap.pip(tmp_path, "--no-index", "--find-links", str(tmp_path), "no-such-thing-here")
+        bootstrap.pip(tmp_path, "--no-index", "no-such-thing-here")
     log = tmp_path / bootstrap.LOG
     assert str(log) in str(stopped.value)
     assert "no-such-thing-here" in log.read_text()

@@ -58,7 +58,7 @@ def test_stores_of_the_folder_the_latest_first(bench, make_nucleus):
         ([3, 3], "little", "2 slides with 6 objects"),
         ([20, 20], "little", "50 objects or more"),
         ([60, 20], "little", "a third slide"),
-        ([30, 20, 10], "good", "this suffices"),
+        ([30, 20, 10], "good", "enough to train and test"),
     ],
 )
 def test_one_sentence_says_whether_it_suffices(bench, counts, level, words):

@@ -115,7 +115,7 @@ def test_two_slides_are_corrected_a_model_learns_and_answers(open_dock, slides):
         QTest.keyClicks(tab.plan.epochs, text)
         assert tab.plan.epochs.value() == int(text)
     assert "About" in tab.plan.takes.text()
-    assert "estimate" in tab.plan.takes.text()
+    assert "guess" in tab.plan.takes.text()
 
     press(hand, tab.plan.start)
     assert tab.run.isVisible()

@@ -56,7 +56,7 @@ def bases(registry: ModelRegistry) -> list[Base]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training takes on a device, as measured with one of its kind.
+    """What a training takes on a device.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Cost:
     memory: float
 
 
-# An eight-core CPU of 2022, a GPU with 16 GB of about that time.
+# Rough guesses, measured nowhere: they stand until a training of the kind has run on the machine.
 _COSTS = {
     ("histosam-small", "cpu"): Cost(0.15, 0.15, 1.2),
     ("histosam-small", "gpu"): Cost(0.02, 0.03, 1.5),
@@ -114,7 +114,7 @@ class Estimate:
     @property
     def text(self) -> str:
         """The estimate in one sentence."""
-        how = "by your last training of this kind" if self.measured else "an estimate"
+        how = "by your last training of this kind" if self.measured else "a rough guess"
         return (
             f"About {duration(self.seconds)} and {self.gigabytes:.2g} GB of memory on the "
             f"{self.device.upper()} ({how}; it may end earlier when nothing improves)."

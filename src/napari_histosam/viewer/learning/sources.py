@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_histosam.slide import Slide
     from napari_histosam.store import ObjectStore
 
-# Objects below which a model hardly changes, and from which on it usually does.
+# Objects below which, and from which on, the advice changes: rules of thumb, not measured.
 FEW, GOOD = 10, 50
 # Slides proposed from the folder of the open one: those worked on last.
 NEARBY = 8
@@ -164,13 +164,13 @@ def advice(chosen: Sequence[Teaching]) -> Advice:
         )
     what = f"{len(full)} slides with {_many(objects, 'object')}"
     if objects < FEW:
-        return Advice(
-            "little", f"{what}: enough to try it out, but a model hardly changes by so few."
-        )
+        return Advice("little", f"{what}: enough to try it out; expect little of so few.")
     if objects < GOOD or len(full) == 2:
         lacks = "a third slide" if objects >= GOOD else f"{GOOD} objects or more"
         return Advice("little", f"{what}: this can be learned from; {lacks} would make it surer.")
-    return Advice("good", f"{what}: this suffices.")
+    return Advice(
+        "good", f"{what}: enough to train and test; whether it helps, the test will tell."
+    )
 
 
 def _taught(
