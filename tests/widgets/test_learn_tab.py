@@ -138,7 +138,7 @@ def test_two_slides_are_corrected_a_model_learns_and_answers(open_dock, slides):
 
     # It is in the list, with its card, and nothing has been promoted yet.
     models = hand.dock.annotate.model
-    assert models.choice.findData(result.name) >= 0
+    hand.until(lambda: models.choice.findData(result.name) >= 0)
     press(hand, tab.result.use)
     if result.verdict == "worse":
         assert hand.session.card.name == DEFAULT_MODEL
