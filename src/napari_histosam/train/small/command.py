@@ -15,7 +15,9 @@ from napari_histosam.train.small.pool import Source, read_pool
 from napari_histosam.train.small.ship import ship
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from napari_histosam.train.small.pool import Picture
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; resumes there")
     parser.add_argument("--until", type=int, help="stop after this step (the schedule stays)")
     parser.add_argument("--ship", type=Path, help="weights folder to put the network in at the end")
+    parser.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="see no image whose name begins so (glom, tnbc), or none of a folder (data); repeat",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as torch chooses)")
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
@@ -54,17 +63,27 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+    seen = [part for part in _TRAIN if part[0] not in options.leave_out]
     training = Training(
         options.out,
         recipe,
-        read_pool(Source(options.shared / root, *rest) for root, *rest in _TRAIN),
-        read_pool(Source(options.shared / root, *rest) for root, *rest in _HELD_OUT),
+        _without(read_pool(_source(options.shared, *part) for part in seen), options.leave_out),
+        _without(read_pool(_source(options.shared, *part) for part in _HELD_OUT), options.leave_out),
         options.device,
         options.workers,
     )
     training.run(options.until)
     if options.ship is not None:
         _log.info("%s", ship(options.out, options.ship))
+
+
+def _source(shared: Path, root: str, set_name: str, split: str) -> Source:
+    return Source(shared / root, set_name, split)
+
+
+def _without(pictures: list[Picture], left_out: Sequence[str]) -> list[Picture]:
+    """Return the pictures of all sources but some."""
+    return [one for one in pictures if not one.kind.startswith(tuple(left_out))]
 
 
 def _flag(text: str) -> bool:
