@@ -63,12 +63,13 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    seen = [part for part in _TRAIN if part[0] not in options.leave_out]
+    without = options.leave_out
+    seen = [part for part in _TRAIN if part[0] not in without]
     training = Training(
         options.out,
         recipe,
-        _without(read_pool(_source(options.shared, *part) for part in seen), options.leave_out),
-        _without(read_pool(_source(options.shared, *part) for part in _HELD_OUT), options.leave_out),
+        _without(read_pool(_source(options.shared, *part) for part in seen), without),
+        _without(read_pool(_source(options.shared, *part) for part in _HELD_OUT), without),
         options.device,
         options.workers,
     )
