@@ -186,6 +186,28 @@ def test_import_takes_a_copy_and_it_can_be_loaded(
     assert registry.import_file(mobile_file) == card
 
 
+def test_import_takes_weights_of_the_bundled_kind(registry: ModelRegistry, tmp_path: Path) -> None:
+    import torch
+    from napari_histosam.models.small.load import save_net
+    from napari_histosam.models.small.network import SmallNet
+
+    torch.manual_seed(0)
+    path = tmp_path / "kidney.safetensors"
+    save_net(SmallNet().state_dict(), path)
+    card = registry.import_file(path)
+    assert (card.name, card.decoder) == ("kidney", "histosam-small")
+    bundled = registry.get("histosam-small")
+    assert (card.window_px, card.object_px) == (bundled.window_px, bundled.object_px)
+    assert card.licence == "none stated"
+    model = registry.load("kidney", device="cpu")
+    assert model.card == card
+    # Some of it is not it.
+    short = {k: v for k, v in SmallNet().state_dict().items() if not k.startswith("decoder.")}
+    save_net(short, tmp_path / "half.safetensors")
+    with pytest.raises(InputError, match="does not fit histosam-small"):
+        registry.import_file(tmp_path / "half.safetensors")
+
+
 def test_import_never_takes_the_name_of_other_weights(
     registry: ModelRegistry, mobile_file: Path
 ) -> None:

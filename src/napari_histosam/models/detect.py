@@ -59,6 +59,8 @@ def detect(shapes: Shapes) -> Detected:
 
 def _special(shapes: Shapes) -> Detected | None:
     keys = set(shapes)
+    if "judge.tell.weight" in keys:
+        return Detected("histosam-small", None, "weights of histosam-small")
     if "hf_token.weight" in keys:
         return Detected("wsi-sam", "decoder", "one of the two decoder files of WSI-SAM")
     if "w_a_000" in keys or _any(keys, "mask_decoder.seg_field."):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_histosam.errors import InputError
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_SUPPORTED = ("sam",)
+_SMALL = "histosam-small"
+_SUPPORTED = ("sam", _SMALL)
 _SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
 
 
@@ -64,15 +66,21 @@ def take_in(
 def _recognise(path: Path) -> Detected:
     state = read_checkpoint(path)
     found = detect(shapes(state))
-    if found.decoder not in _SUPPORTED or found.variant is None:
+    if found.decoder not in _SUPPORTED:
         first = ", ".join(list(state)[:3])
         use = "import a SAM, MobileSAM, MedSAM or PathoSAM checkpoint"
         if found.decoder is not None:
             use = f"it needs the decoder {found.decoder}, which this version does not have"
         raise InputError(f"{path.name} looks like {found.what} (it begins with {first}): {use}.")
     # Building it is the only way to know that every part is there and has the right shape.
+    if found.decoder == _SMALL:
+        from napari_histosam.models.small.load import filled_net
+
+        filled_net(state, path.name)
+        return found
     from napari_histosam.models.sam.build import fitting_sam
 
+    assert found.variant is not None  # a SAM is recognised by it
     fitting_sam(shapes(state), path.name, found.variant)
     return found
 
@@ -113,13 +121,24 @@ def _new_card(
         if slug in cards:
             return cards[slug]
     suffix = path.suffix.lower() if path.suffix.lower() in _SUFFIXES else ".pth"
+    files = (WeightFile(f"{slug}{suffix}", None, path.stat().st_size, sha),)
+    if found.decoder == _SMALL:
+        return replace(
+            cards[_SMALL],
+            name=slug,
+            title=f"{path.name}, {found.what}",
+            licence="none stated",
+            aliases=(),
+            files=files,
+            note="Imported by the user; what it was trained on and its licence are unknown.",
+        )
     return ModelCard(
         name=slug,
         decoder="sam",
         title=f"{path.name}, {found.what}",
         licence="none stated",
         prompts=("point", "negative", "box", "scribble", "mask"),
-        files=(WeightFile(f"{slug}{suffix}", None, path.stat().st_size, sha),),
+        files=files,
         variant=found.variant,
         note="Imported by the user; its licence and the µm/px that it was trained at are unknown.",
     )

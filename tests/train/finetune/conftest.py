@@ -10,7 +10,7 @@ import torch
 
 from napari_histosam.models.registry import ModelRegistry
 from napari_histosam.models.trained import base_hash
-from napari_histosam.train.finetune import launch, validation
+from napari_histosam.train.finetune import launch, settling, validation
 from napari_histosam.train.finetune.plan import Plan
 from napari_histosam.train.finetune.splits import divide
 
@@ -67,6 +67,7 @@ def plan(data: Path, tmp_path: Path) -> Callable[..., Plan]:
 def train(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], dict[str, Any]]:
     """Return what runs a plan."""
     monkeypatch.setattr(validation, "_OBJECTS", 1)
+    monkeypatch.setattr(settling, "_LOOKS", 1)
 
     def run(plan: Plan) -> dict[str, Any]:
         division = divide(plan)

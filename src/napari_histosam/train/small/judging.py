@@ -16,7 +16,7 @@ from napari_histosam.models.small.layers import in_channels_last
 from napari_histosam.train.small.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -72,16 +72,38 @@ def fit_judge(judge: Judge, examples: Sequence[Example], seed: int) -> None:
     """Train a judge in place on what `gather` returned."""
     torch.manual_seed(seed)
     rng = np.random.default_rng((seed, 3))
-    described, kinds, areas, there, ious = _stacked(examples, judge.tell.weight.device)
+    whole = stacked(examples, judge.tell.weight.device)
+    described, there = whole[0], whole[3]
     judge.mean.copy_(described[there].mean(0))
     judge.deviation.copy_(described[there].std(0).clamp(min=_LEAST_DEVIATION))
-    judge.requires_grad_(True).train()
-    optimiser = torch.optim.AdamW(judge.parameters(), _RATE, weight_decay=_DECAY)
     steps = _EPOCHS * max(len(examples) // _SIZE, 1)
+    for _ in taught(judge, whole, rng, _RATE, steps):
+        pass
+
+
+def taught(
+    judge: Judge, whole: Sequence[Tensor], rng: np.random.Generator, rate: float, steps: int
+) -> Iterator[int]:
+    """Train a judge in place, and yield the number of each step that is done.
+
+    Parameters
+    ----------
+    judge : Judge
+    whole : sequence of tensor
+        From `stacked`, on the judge's device.
+    rng : numpy Generator
+        Draws the examples of each step.
+    rate : float
+        AdamW's first learning rate; it falls by half a cosine.
+    steps : int
+    """
+    described, kinds, areas, there, ious = whole
+    optimiser = torch.optim.AdamW(judge.parameters(), rate, weight_decay=_DECAY)
     for step in range(steps):
+        judge.requires_grad_(True).train()
         for group in optimiser.param_groups:
-            group["lr"] = _RATE * (1 + math.cos(math.pi * step / steps)) / 2
-        rows = torch.from_numpy(rng.integers(len(examples), size=_SIZE)).to(there.device)
+            group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
+        rows = torch.from_numpy(rng.integers(len(there), size=_SIZE)).to(there.device)
         told = judge(described[rows], kinds[rows], areas[rows], there[rows])
         seen = there[rows]
         loss = nn.functional.binary_cross_entropy_with_logits(told[seen], ious[rows][seen])
@@ -89,7 +111,8 @@ def fit_judge(judge: Judge, examples: Sequence[Example], seed: int) -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
         optimiser.step()
-    judge.requires_grad_(False).eval()
+        judge.requires_grad_(False).eval()
+        yield step
 
 
 @torch.no_grad()
@@ -98,7 +121,7 @@ def worth(judge: Judge, examples: Sequence[Example]) -> Worth:
     device = judge.tell.weight.device
     taken, best, click_errors, other_errors = [], [], [], []
     for one in examples:
-        told = judge(*_stacked([one], device)[:4])[0].sigmoid().cpu().numpy()
+        told = judge(*stacked([one], device)[:4])[0].sigmoid().cpu().numpy()
         chosen = int(told.argmax())
         error = abs(float(told[chosen] - one.ious[chosen]))
         if len(one.ious) > 1:
@@ -115,7 +138,7 @@ def _as_it_is(examples: list[Example]) -> list[Example]:
     return examples
 
 
-def _stacked(examples: Sequence[Example], device: torch.device) -> list[Tensor]:
+def stacked(examples: Sequence[Example], device: torch.device) -> list[Tensor]:
     """Return described, kinds, areas, there, IoUs of several examples, padded to one length."""
     longest = max(len(one.ious) for one in examples)
     out: list[list[np.ndarray]] = [[], [], [], [], []]

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from napari_histosam.models.small.answers import Placed
     from napari_histosam.models.small.candidates import Found
     from napari_histosam.models.small.network import SmallNet
-    from napari_histosam.train.small.crops import Crop
     from napari_histosam.train.small.pool import Picture
 
     Mask = NDArray[np.bool_]
@@ -80,37 +79,60 @@ class Windows(Dataset[list[Example]]):
         return [
             example
             for mask, area in zip(crop.masks, crop.areas, strict=True)
-            for example in self._asked(embedding, crop, mask, float(area), rng)
+            for example in examples_of(self._net, embedding, mask, float(area), crop.glass, rng)
         ]
 
-    def _asked(
-        self, embedding: Embedding, crop: Crop, truth: Mask, area: float, rng: np.random.Generator
-    ) -> Iterator[Example]:
-        prompts = _on_glass(truth, crop.glass, rng)
-        corrections = 0
-        if prompts is not None:
-            truth, area = np.zeros_like(truth), 0.0  # nothing is meant
-        else:
-            prompts = _first(truth, rng)
-            corrections = int(rng.choice(len(_CORRECTIONS), p=_CORRECTIONS))
-        for turn in range(corrections + 1):
-            found = find(self._net, "cpu", embedding, prompts)
-            masks = [
-                placed(Answer(where, logits, 0.0), prompts, embedding.size)
-                for where, logits in zip(found.crops, found.logits, strict=True)
-            ]
-            ious = [_iou(one.mask, truth, area) for one in masks]
-            yield Example(found.described, found.kinds, found.areas, np.array(ious, np.float32))
-            shown = masks[self._best(found)]
-            click = next_click(truth, shown.mask) if turn < corrections else None
-            if click is None:
-                return
-            prompts = _followed(prompts, (click.x, click.y), click.positive, shown)
 
-    def _best(self, found: Found) -> int:
-        """Return the mask that the network itself, without a judge, would show."""
-        with torch.inference_mode():
-            return int(self._net.decoder.score(torch.from_numpy(found.described)).argmax())
+def examples_of(
+    net: SmallNet,
+    embedding: Embedding,
+    truth: Mask,
+    area: float,
+    glass: Mask,
+    rng: np.random.Generator,
+) -> Iterator[Example]:
+    """Ask for one object of a window, and correct what comes a few times.
+
+    Parameters
+    ----------
+    net : SmallNet
+        For inference on the CPU.
+    embedding : Embedding
+        Of the window.
+    truth : (h, w) bool array
+        The object, as far as the window shows it; if there is none, glass is clicked.
+    area : float
+        Of the whole object in window px.
+    glass : (h, w) bool array
+        Where there is no tissue: clicked now and then, to be answered by nothing.
+    rng : numpy Generator
+    """
+    prompts = _on_glass(truth, glass, rng)
+    corrections = 0
+    if prompts is not None:
+        truth, area = np.zeros_like(truth), 0.0  # nothing is meant
+    else:
+        prompts = _first(truth, rng)
+        corrections = int(rng.choice(len(_CORRECTIONS), p=_CORRECTIONS))
+    for turn in range(corrections + 1):
+        found = find(net, "cpu", embedding, prompts)
+        masks = [
+            placed(Answer(where, logits, 0.0), prompts, embedding.size)
+            for where, logits in zip(found.crops, found.logits, strict=True)
+        ]
+        ious = [_iou(one.mask, truth, area) for one in masks]
+        yield Example(found.described, found.kinds, found.areas, np.array(ious, np.float32))
+        shown = masks[_best(net, found)]
+        click = next_click(truth, shown.mask) if turn < corrections else None
+        if click is None:
+            return
+        prompts = _followed(prompts, (click.x, click.y), click.positive, shown)
+
+
+def _best(net: SmallNet, found: Found) -> int:
+    """Return the mask that the network itself, without a judge, would show."""
+    with torch.inference_mode():
+        return int(net.decoder.score(torch.from_numpy(found.described)).argmax())
 
 
 def _on_glass(truth: Mask, glass: Mask, rng: np.random.Generator) -> ObjectPrompts | None:
@@ -126,7 +148,7 @@ def _first(truth: Mask, rng: np.random.Generator) -> ObjectPrompts:
     assert box is not None  # there is an object
     kind = int(rng.choice(len(_FIRST), p=_FIRST))
     point, label = np.array([inner_point(truth, rng)]), np.array([1])
-    moved = np.clip(jittered(box, _JITTER, rng), 0, SIDE)
+    moved = np.clip(jittered(box, _JITTER, rng), 0, np.tile(truth.shape[::-1], 2))
     if kind == 0:
         return ObjectPrompts(points=point, labels=label)
     if kind == 1:
