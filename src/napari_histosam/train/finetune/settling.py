@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_histosam.models.small.network import SmallNet
     from napari_histosam.models.trainable import Trainable
     from napari_histosam.train.finetune.windows import Sample
     from napari_histosam.train.small.rejudging import Shown
@@ -62,7 +63,7 @@ def settled(
         return {}, 0.0
     from napari_histosam.train.small.rejudging import asked_for, rejudged
 
-    net = model.module
+    net = cast("SmallNet", model.module)
     learned = asked_for(net, _looks(train, seed, _ROUNDS, stop))
     held_out = asked_for(net, _looks(val, seed, 1, stop))
     judge, gain = rejudged(net.judge, learned, held_out, seed)
