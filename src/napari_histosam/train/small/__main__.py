@@ -2,4 +2,5 @@
 
 from napari_histosam.train.small.command import main
 
-main()
+if __name__ == "__main__":
+    main()

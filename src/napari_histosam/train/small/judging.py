@@ -64,7 +64,14 @@ def gather(
         ready.to_half()
     made = Windows(ready, pictures, seed, windows)
     # As they are: tensors would travel by a file descriptor each, of which there are not enough.
-    feed = DataLoader(made, batch_size=None, collate_fn=_as_it_is, num_workers=workers)
+    feed = DataLoader(
+        made,
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        # The training before has used threads, which a forked process would wait for in vain.
+        multiprocessing_context="spawn" if workers else None,
+    )
     return [example for examples in feed for example in examples]
 
 
