@@ -4,9 +4,10 @@
 
 ``SHARED/data`` holds sets of images with instance masks and their splits. So many images of
 ``dev_train``, drawn by the seed, are learned from (a fifth of them, as whole groups, chooses the
-best epoch), and all of ``dev_val`` is asked about before and after. With ``--source glom``, images
-whose names begin so are learned from, whatever their split, and all other groups of that source are
-asked about; it needs a base that has not seen that source, which
+best epoch), and all of ``dev_val`` is asked about before and after. With ``--source glom``, images of
+``data`` and ``training_pool`` whose names begin so are learned from, whatever their split, as whole
+groups, and all other groups of that source are asked about; it needs a base that has not seen them,
+which
 ``python -m napari_histosam.train.small SHARED --leave-out glom …`` trains and ``histosam models
 import FILE`` takes in. Every training is the command ``histosam train``; what it needs and prints
 stays under ``DIR``, and runs that are there already are not done again.
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+ROOTS = ("data", "training_pool")
 FIGURES = (("iou_click1", "1 click"), ("iou_click3", "3 clicks"), ("iou_box", "box"))
 
 
@@ -59,7 +61,7 @@ def learned(options: argparse.Namespace, set_name: str, images: str, seed: int) 
     name = f"{set_name}-{source}-{images}-{seed}"
     run = options.out / f"{options.model}-{options.method}-{name}"
     data = options.out / "data" / name
-    taught, judged = make_data(options.shared / "data" / set_name, data, source, images, seed)
+    taught, judged = make_data(options.shared, set_name, data, source, images, seed)
     kept = run / "result.json"
     if not kept.is_file():
         command = [
@@ -89,46 +91,70 @@ def learned(options: argparse.Namespace, set_name: str, images: str, seed: int) 
     }
 
 
-def make_data(whole: Path, target: Path, source: str, images: str, seed: int) -> tuple[int, int]:
+def make_data(
+    shared: Path, set_name: str, target: Path, source: str, images: str, seed: int
+) -> tuple[int, int]:
     """Write the part of a set that is learned from and asked about; return how many of each."""
-    index = json.loads((whole / "index.json").read_text("utf-8"))
-    items = [
-        item
-        for item in index["items"]
-        if item.get("mask_kind", "instance") == "instance"
-        and (source == "all" or str(item["id"]).startswith(source))
-    ]
     rng = np.random.default_rng((seed, 31))
+    splits = {root: listed(shared / root, set_name) for root in ROOTS}
+    items = [item for root in ROOTS for item in indexed(shared / root / set_name)]
     if source == "all":
-        listed = json.loads((whole.parent / "splits.json").read_text("utf-8"))["sets"][whole.name]
-        pool = [item for item in items if item["id"] in set(listed["dev_train"])]
-        asked = [item for item in items if item["id"] in set(listed["dev_val"])]
-        drawn = _drawn(pool, images, rng)
+        pool = [item for item in items if item["id"] in splits["data"]["dev_train"]]
+        asked = [item for item in items if item["id"] in splits["data"]["dev_val"]]
+        count = len(pool) if images == "all" else min(int(images), len(pool))
+        drawn = [pool[i] for i in rng.permutation(len(pool))[:count]]
     else:
-        drawn = _drawn(items, images, rng)
-        seen = {_group(item) for item in drawn}
-        asked = [item for item in items if _group(item) not in seen]
+        drawn, asked = _of_source([i for i in items if i["id"].startswith(source)], images, rng)
     train, val = _split(drawn, rng)
     parts = {"train": train, "val": val, "test": asked}
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("images", "masks"):
-        link = target / name
-        if not link.exists():
-            link.symlink_to((whole / name).resolve(), target_is_directory=True)
-    kept = {**index, "items": [item for part in parts.values() for item in part]}
+    for root in ROOTS:
+        link = target / root
+        if not link.exists() and (shared / root / set_name).is_dir():
+            link.symlink_to((shared / root / set_name).resolve(), target_is_directory=True)
+    kept = {"items": [item for part in parts.values() for item in part]}
     (target / "index.json").write_text(json.dumps(kept, sort_keys=True), "utf-8")
-    splits = {name: [item["id"] for item in part] for name, part in parts.items()}
-    (target / "splits.json").write_text(json.dumps({"sets": {target.name: splits}}), "utf-8")
+    named = {name: [item["id"] for item in part] for name, part in parts.items()}
+    (target / "splits.json").write_text(json.dumps({"sets": {target.name: named}}), "utf-8")
     return len(drawn), len(asked)
+
+
+def indexed(folder: Path) -> list[dict[str, Any]]:
+    """Return the items with instance masks of a set, their files relative to what links to it."""
+    if not (folder / "index.json").is_file():
+        return []
+    items = json.loads((folder / "index.json").read_text("utf-8"))["items"]
+    root = folder.parent.name
+    return [
+        {**item, "image": f"{root}/{item['image']}", "mask": f"{root}/{item['mask']}"}
+        for item in items
+        if "mask" in item and item.get("mask_kind", "instance") == "instance"
+    ]
+
+
+def listed(folder: Path, set_name: str) -> dict[str, set[str]]:
+    """Return the names of the images in each split of a set."""
+    found = json.loads((folder / "splits.json").read_text("utf-8"))["sets"].get(set_name, {})
+    return {name: set(names) for name, names in found.items()}
+
+
+def _of_source(
+    items: list[dict[str, Any]], images: str, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Draw whole groups to learn from until there are images enough; all others are asked about."""
+    wanted = len(items) if images == "all" else int(images)
+    groups = sorted({_group(item) for item in items})
+    drawn: list[dict[str, Any]] = []
+    for place, number in enumerate(rng.permutation(len(groups))):
+        if len(drawn) >= wanted or place == len(groups) - 1:
+            break
+        drawn += [item for item in items if _group(item) == groups[number]]
+    seen = {_group(item) for item in drawn}
+    return drawn[:wanted], [item for item in items if _group(item) not in seen]
 
 
 def _group(item: dict[str, Any]) -> str:
     return str(item.get("group") or item["id"])
-
-
-def _drawn(items: list[dict], images: str, rng: np.random.Generator) -> list[dict]:
-    count = len(items) if images == "all" else min(int(images), len(items))
-    return [items[i] for i in rng.permutation(len(items))[:count]]
 
 
 def _split(drawn: list[dict], rng: np.random.Generator) -> tuple[list[dict], list[dict]]:
