@@ -4,13 +4,12 @@
 
 ``SHARED/data`` holds sets of images with instance masks and their splits. So many images of
 ``dev_train``, drawn by the seed, are learned from (a fifth of them, as whole groups, chooses the
-best epoch), and all of ``dev_val`` is asked about before and after. With ``--source glom``, images of
-``data`` and ``training_pool`` whose names begin so are learned from, whatever their split, as whole
-groups, and all other groups of that source are asked about; it needs a base that has not seen them,
-which
-``python -m napari_histosam.train.small SHARED --leave-out glom …`` trains and ``histosam models
-import FILE`` takes in. Every training is the command ``histosam train``; what it needs and prints
-stays under ``DIR``, and runs that are there already are not done again.
+best epoch), and all of ``dev_val`` is asked about before and after. With ``--source glom``, images
+of ``data`` and ``training_pool`` whose names begin so are learned from, whatever their split, as
+whole groups, and all other groups of that source are asked about. That needs a base which has not
+seen them: ``python -m napari_histosam.train.small SHARED --leave-out glom …`` trains one, and
+``histosam models import FILE`` takes it in. Every training is the command ``histosam train``; what
+it needs and prints stays under ``DIR``, and runs that are there already are not done again.
 """
 
 from __future__ import annotations
