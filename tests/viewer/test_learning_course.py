@@ -8,6 +8,8 @@ import pytest
 
 from napari_histosam.errors import InputError
 from napari_histosam.models import ModelRegistry
+from napari_histosam.train.finetune.costs import Costs
+from napari_histosam.viewer.learning import ledger
 from napari_histosam.viewer.learning.course import Course, courses
 from napari_histosam.viewer.learning.follow import Follower, duration
 from napari_histosam.viewer.learning.launcher import Launcher
@@ -16,12 +18,16 @@ from napari_histosam.viewer.learning.result import card_lines, read_result
 
 def test_from_the_order_to_a_model_that_is_used(bench):
     slides = [bench.field("a.png", 1), bench.field("b.png", 2)]
-    course = bench.begin(*slides)
-    states = []
+    key = ledger.key_of(ModelRegistry(), "histosam-small", "decoder", 1)
+    ledger.keep(key, Costs("cpu", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.01))
+    course = bench.begin(*slides, comparison=1000.0)
+    states, left = [], []
 
     def done(shown):
         if shown.state not in states:
             states.append(shown.state)
+        if shown.left is not None:
+            left.append(shown.left)
         return not shown.working
 
     shown = bench.until(course, done)
@@ -32,6 +38,13 @@ def test_from_the_order_to_a_model_that_is_used(bench):
     assert [row["epoch"] for row in shown.epochs] == [0, 1, 2]
     assert shown.fraction == 1.0
     assert set(shown.dice) == {"Tumor", "Stroma"}
+    # The comparison comes after the epochs, so it counts until the end.
+    assert left
+    assert 900 < min(left) <= max(left)
+    # What it took stands in the place of what a trial has shown.
+    costs = ledger.recall(key)
+    assert costs.source == "run"
+    assert costs.gigabytes > 0.1
 
     result = read_result(course)
     assert [f.title for f in result.figures] == ["1 click", "3 clicks", "Box"]

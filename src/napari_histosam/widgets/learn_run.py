@@ -69,7 +69,7 @@ class RunBox(QGroupBox):
         self.about.setText(order.about)
         colour = COLOURS.get(shown.state, FINISHED if shown.state == "finished" else WORKING)
         self.state.setText(dotted(colour, _sentence(shown)))
-        self._show_bar(shown, order.epochs)
+        self._show_bar(shown, order)
         self.pause.setVisible(shown.state in ("preparing", "training"))
         self.stop.setVisible(shown.working and shown.state != "halting")
         self.resume.setVisible(shown.state in ("paused", "stopped", "failed", "lost"))
@@ -81,7 +81,7 @@ class RunBox(QGroupBox):
         self.notes.setText("\n".join(shown.notes))
         self.notes.setVisible(bool(shown.notes))
 
-    def _show_bar(self, shown: Snapshot, epochs: int) -> None:
+    def _show_bar(self, shown: Snapshot, order: Order) -> None:
         self.bar.setVisible(shown.state not in ("finished", "failed"))
         known = shown.fraction is not None and shown.state != "comparing"
         if not known and shown.working:
@@ -92,9 +92,13 @@ class RunBox(QGroupBox):
         done = len(shown.epochs) - 1
         text = TITLES.get(shown.state, "")
         if shown.state == "training":
-            text = f"Epoch {max(done, 0) + 1} of {epochs}"
-            if shown.left is not None:
-                text += f" · about {duration(shown.left)} left"
+            text = f"Epoch {max(done, 0) + 1} of {order.epochs}"
+        elif shown.state == "comparing":
+            text = "Comparing before and after"
+        if shown.left is not None:
+            text += f" · about {duration(shown.left)} left"
+        elif order.expected is not None and shown.state in ("building", "preparing"):
+            text += f" · about {duration(order.expected)} in all"
         self.bar.setFormat(text)
 
 

@@ -24,7 +24,7 @@ FEW, GOOD = 10, 50
 # Slides proposed from the folder of the open one: those worked on last.
 NEARBY = 8
 # Side of a window, and of a typical object in it, in px.
-_WINDOW_PX, _OBJECT_PX = 512, 50.0
+WINDOW_PX, _OBJECT_PX = 512, 50.0
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,11 @@ def advice(chosen: Sequence[Teaching]) -> Advice:
     )
 
 
+def groups_of(chosen: Sequence[Teaching]) -> int:
+    """Return how many slides there are that can be held out one by one."""
+    return sum(one.count > 0 for one in chosen)
+
+
 def _taught(
     key: str, name: str, path: Path, objects: Iterable[SlideObject], step: Callable[[], None]
 ) -> Teaching:
@@ -210,7 +215,7 @@ def _windows(bounds: Sequence[tuple[float, float, float, float]]) -> int:
         return 0
     boxes = np.array(bounds)
     sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
-    cell = max(_WINDOW_PX * float(np.median(sides)) / _OBJECT_PX, 1.0)
+    cell = max(WINDOW_PX * float(np.median(sides)) / _OBJECT_PX, 1.0)
     cells = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 / cell)
     return len(np.unique(cells, axis=0))
 
