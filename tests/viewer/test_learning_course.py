@@ -119,6 +119,40 @@ def test_slides_stay_in_their_splits_from_training_to_training(bench):
     assert build(*slides).items() >= first.items()
 
 
+def test_a_training_is_asked_to_finish_only_while_it_learns(bench, monkeypatch):
+    course = Course(bench.root / "20260101-120000")
+    course.run.mkdir(parents=True)
+    launcher, alive = Launcher(), [True]
+    monkeypatch.setattr(launcher, "alive", lambda _course: alive[0])
+    follower = Follower(course, launcher)
+
+    def stands(stage, **run):
+        course.write("course", {"stage": stage, "message": ""})
+        (course.run / "run.json").write_text(json.dumps(run))
+        return follower.look()
+
+    stands("train", state="running")
+    with pytest.raises(InputError, match="Nothing has been learned yet"):
+        launcher.finish(course)
+    assert not (course.run / "finish").exists()
+    stands("train", state="running", step=3)
+    launcher.finish(course)
+    assert (course.run / "finish").exists()
+    assert not (course.run / "stop").exists()
+    shown = stands("train", state="running", step=3)
+    assert shown.state == "halting"
+    assert "best epoch so far" in shown.message
+    # The trainer has ended its steps: the rest goes as ever.
+    assert stands("train", state="done", step=4).state == "comparing"
+    assert stands("finished").state == "finished"
+    # Killed meanwhile, it is no pause; and what goes on does not end at once again.
+    alive[0] = False
+    assert stands("train", state="running", step=3).state == "lost"
+    course.halt(None)
+    assert not (course.run / "finish").exists()
+    assert course.halted == ""
+
+
 def test_bad_input_is_one_sentence(bench):
     course = bench.begin(bench.root / "nowhere.png", bench.field("b.png", 2))
     shown = bench.until(course, lambda shown: not shown.working)

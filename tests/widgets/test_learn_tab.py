@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from qtpy.QtCore import Qt
@@ -236,6 +239,36 @@ def test_a_run_that_was_killed_says_so_and_can_be_resumed(open_dock, slides, his
     assert "ended from outside" in tab.run.state.text()
     assert "your objects are safe" in tab.run.state.text()
     assert not tab.run.pause.isVisible()
+
+
+@pytest.fixture
+def under_way(histosam_home):
+    """A training at its steps, whose process only sleeps."""
+    course = finished(histosam_home)
+    (course.path / "result.json").unlink()
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    born = psutil.Process(sleeper.pid).create_time()
+    about = {"stage": "train", "message": "", "pid": sleeper.pid, "born": born}
+    course.write("course", about)
+    (course.run / "run.json").write_text(json.dumps({"state": "running", "step": 6, "steps": 12}))
+    yield course
+    sleeper.kill()
+    sleeper.wait()
+
+
+def test_each_way_to_end_a_training_is_explained_and_asked_for(open_dock, slides, under_way):
+    hand = open_dock(slides[0])
+    tab = show_tab(hand)
+    run = tab.run
+    hand.until(run.finish.isVisible)
+    assert [b.isVisible() for b in (run.pause, run.stop, run.resume)] == [True, True, False]
+    for word in ("Pause: go on later", "Finish now: keep the best", "Stop: give this training up"):
+        assert word in run.ends.text()
+    press(hand, run.finish)
+    assert (under_way.run / "finish").exists()
+    hand.until(lambda: "best epoch so far" in run.state.text())
+    assert not any(b.isVisible() for b in (run.pause, run.finish, run.stop, run.resume))
+    assert under_way.process() is not None
 
 
 def test_slides_that_cannot_be_used_are_said(open_dock, slides, tmp_path):

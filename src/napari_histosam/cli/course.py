@@ -43,7 +43,7 @@ def work(folder: Path) -> int:
         if status != DONE:
             return _end(course, status, said)
         course.write("dataset", result)
-    if course.halted:
+    if course.halted in ("pause", "stop"):
         course.tell("paused", "Paused before the first step.")
         return DONE
     course.tell("train")

@@ -73,6 +73,7 @@ class LearnTab(QWidget):
         self.trainings.currentIndexChanged.connect(self._on_chosen)
         self.plan.start_requested.connect(self._start)
         self.run.pause_requested.connect(self._pause)
+        self.run.finish_requested.connect(self._finish)
         self.run.stop_requested.connect(self._stop)
         self.run.resume_requested.connect(self._resume)
         self.result.use_requested.connect(self._use)
@@ -201,6 +202,11 @@ class LearnTab(QWidget):
     @told
     def _pause(self) -> None:
         self.desk.pause()
+        self._show_run()
+
+    @told
+    def _finish(self) -> None:
+        self.desk.finish()
         self._show_run()
 
     @told

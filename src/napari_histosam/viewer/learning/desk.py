@@ -194,8 +194,13 @@ class Desk:
         if self.course is not None:
             self.launcher.pause(self.course)
 
+    def finish(self) -> None:
+        """Have the training end now, with what it has learned so far."""
+        if self.course is not None:
+            self.launcher.finish(self.course)
+
     def stop(self) -> None:
-        """Have the training end."""
+        """Give the training up."""
         if self.course is not None:
             self.launcher.stop(self.course)
             self._decide("stopped")

@@ -30,6 +30,11 @@ _LOST = (
     "The training was ended from outside, perhaps for want of memory; your objects are safe, and "
     "Resume goes on from where it was kept last."
 )
+_HALTING = {
+    "pause": "Pausing after this step.",
+    "finish": "Ending after this step with the best epoch so far; then it is compared.",
+    "stop": "Giving up after this step.",
+}
 # What commands say to a terminal, and what it means here.
 _HERE = (
     ("Run the same command to go on.", "Resume goes on."),
@@ -161,8 +166,8 @@ def _state(
     if stage == "finished":
         return "finished", message
     if alive:
-        if halted:
-            return "halting", "Pausing after this step." if halted == "pause" else "Stopping."
+        if halted in _HALTING and run.get("state") != "done":
+            return "halting", _HALTING[halted]
         if stage == "dataset":
             return "building", "Cutting windows around your objects."
         if stage == "train" and run:
@@ -173,7 +178,7 @@ def _state(
     if stage == "failed":
         return "failed", message
     if halted == "stop":
-        return "stopped", "Stopped; Resume goes on from where it was."
+        return "stopped", "Given up; Resume would go on from where it was."
     if halted == "pause" or stage == "paused":
         return "paused", "Paused; Resume goes on from where it was."
     return "lost", _LOST
