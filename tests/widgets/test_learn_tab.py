@@ -10,14 +10,17 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+import shapely
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLineEdit
 
 from napari_histosam.models import ModelRegistry
+from napari_histosam.records import Provenance, SlideObject
 from napari_histosam.session import DEFAULT_MODEL
 from napari_histosam.slide import open_slide
-from napari_histosam.store import ObjectStore
+from napari_histosam.store import ObjectStore, open_store_for
 from napari_histosam.store.places import beside
 from napari_histosam.viewer.learning.course import Course, courses, courses_folder
 
@@ -53,6 +56,19 @@ def annotate(hand, slide):
             hand.drag(spot, (spot[0] + 6, spot[1]), (spot[0] + 10, spot[1] + 2))
         hand.key(Qt.Key_N)
     assert len(hand.session.store) == 3
+
+
+def fill(slide):
+    """Keep three nuclei of a slide without a window, two of them corrected."""
+    left, top = CUTS[slide.name]
+    made = []
+    for number, (x, y) in enumerate(NUCLEI):
+        shape = shapely.Point(x - left, y - top).buffer(9)
+        first = shape if number == 2 else shapely.Point(x - left - 4, y - top).buffer(9)
+        about = Provenance("prompted", first_mask=first)
+        made.append(SlideObject(shape, ("Tumor", "Stroma")[number == 2], provenance=about))
+    with open_slide(slide) as opened, open_store_for(slide, opened.identity, slide.name) as store:
+        store.add(made)
 
 
 def show_tab(hand):
@@ -278,6 +294,51 @@ def test_slides_that_cannot_be_used_are_said(open_dock, slides, tmp_path):
     hand.until(lambda: "nowhere.svs" in hand.said)
     assert "Traceback" not in hand.said
     assert courses() == []
+
+
+def test_patients_and_fully_labelled_areas(open_dock, slides):
+    for slide in slides:
+        fill(slide)
+    hand = open_dock(slides[1])
+    tab = show_tab(hand)
+    view, shelf = tab.slides.view, tab.desk.shelf
+    hand.until(lambda: [s.count for s in shelf.slides] == [3, 3])
+
+    def write(row, text):
+        """Click into the column of a slide and write, as a user does."""
+        index = view.indexFromItem(view.slides()[row], 3)
+        hand.dock.tabs.currentWidget().ensureWidgetVisible(view)
+        QTest.mouseClick(
+            view.viewport(), Qt.LeftButton, Qt.NoModifier, view.visualRect(index).center()
+        )
+        hand.until(lambda: view.editing)
+        (editor,) = (e for e in view.viewport().findChildren(QLineEdit) if e.isVisible())
+        editor.selectAll()
+        QTest.keyClick(editor, Qt.Key_Delete)
+        QTest.keyClicks(editor, text)
+        QTest.keyClick(editor, Qt.Key_Return)
+
+    # The digits are a patient's here and choose no class.
+    chosen = hand.session.current_class
+    for row in (0, 1):
+        write(row, "P 89")
+        hand.until(lambda row=row: shelf.slides[row].patient == "P 89")
+        hand.until(lambda row=row: view.slides()[row].text(3) == "P 89")
+    assert hand.session.current_class == chosen
+    hand.until(lambda: "2 slides of 1 patient" in tab.slides.advice.text())
+    assert not tab.plan.start.isEnabled()
+    write(1, "")
+    hand.until(lambda: "2 slides with 6 objects" in tab.slides.advice.text())
+
+    press(hand, tab.slides.region_button)
+    hand.until(lambda: [s.regions for s in shelf.slides] == [1, 0])
+    line = view.slides()[0]
+    assert "1 fully labelled area" in [line.child(i).text(0) for i in range(line.childCount())]
+    (region,) = (o for o in hand.session.store.iterate() if o.class_name == "Region*")
+    assert shapely.box(0, 0, SIDE, SIDE).covers(region.geometry)
+    assert [s.count for s in shelf.slides] == [3, 3]
+    hand.session.undo()
+    hand.until(lambda: [s.regions for s in shelf.slides] == [0, 0])
 
 
 def test_counts_follow_the_work(open_dock, slides):

@@ -52,7 +52,9 @@ class LearnTab(QWidget):
         self._last = ""
         self.desk = Desk(workbench, jobs)
         self.trainings = choice("A new training, or one that was begun before")
-        self.slides = SlidesBox(self.desk.shelf, self.add_slides)
+        self.slides = SlidesBox(
+            self.desk.shelf, self.add_slides, self._name_patient, self._mark_region
+        )
         self.plan = PlanBox(self.desk)
         self.run = RunBox()
         self.result = ResultBox()
@@ -120,6 +122,17 @@ class LearnTab(QWidget):
     def add_slides(self, paths: list[Path]) -> None:
         """Learn from further slides, too."""
         self.job_started.emit(self.desk.shelf.add(paths))
+
+    @told
+    def _name_patient(self, key: str, patient: str) -> None:
+        job = self.desk.shelf.name_patient(key, patient)
+        if job is not None:
+            self.job_started.emit(job)
+
+    @told
+    def _mark_region(self) -> None:
+        self.desk.shelf.mark_region()
+        self.say("What is on screen counts as fully labelled; Ctrl+Z takes it back.")
 
     # -- slides ------------------------------------------------------------------------------
 
