@@ -79,7 +79,12 @@ def test_pause_goes_on_and_comes_to_the_same_end(bench):
         other.start(found)
     bench.until(course, lambda shown: len(shown.epochs) > reached)
     bench.launcher.stop(course)
-    assert bench.until(course, lambda shown: not shown.working).state == "stopped"
+    shown = bench.until(course, lambda shown: not shown.working)
+    assert shown.state == "stopped"
+    # Given up is not lost: it goes on when it is asked to.
+    reached = len(shown.epochs)
+    bench.launcher.start(course)
+    bench.until(course, lambda shown: len(shown.epochs) > reached)
 
 
 def test_a_killed_trainer_is_found_out_and_goes_on(bench):

@@ -287,6 +287,32 @@ def test_each_way_to_end_a_training_is_explained_and_asked_for(open_dock, slides
     assert under_way.process() is not None
 
 
+def test_one_training_at_a_time_and_it_outlives_the_window(open_dock, slides, under_way):
+    for slide in slides:
+        fill(slide)
+    hand = open_dock(slides[0])
+    tab = show_tab(hand)
+    hand.until(tab.run.isVisible)
+    tab.trainings.setCurrentIndex(0)
+    hand.until(tab.plan.isVisible)
+    hand.until(lambda: "when the training that runs has ended" in tab.plan.takes.text())
+    press(hand, tab.plan.start)
+    hand.until(lambda: "is running; let it end or stop it first" in hand.said)
+    assert courses() == [under_way]
+    hand.dock.end()
+    hand.viewer.close()
+    assert under_way.process() is not None
+    # Opened again, the window comes back to it; killed meanwhile, it says so and offers to go on.
+    again = open_dock(slides[0])
+    tab = show_tab(again)
+    again.until(tab.run.pause.isVisible)
+    process = under_way.process()
+    process.kill()
+    again.until(tab.run.resume.isVisible)
+    assert "ended from outside" in tab.run.state.text()
+    assert tab.run.resume.isEnabled()
+
+
 def test_slides_that_cannot_be_used_are_said(open_dock, slides, tmp_path):
     hand = open_dock(slides[0])
     tab = show_tab(hand)
