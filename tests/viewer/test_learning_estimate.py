@@ -117,7 +117,7 @@ def test_the_estimate_in_words(bench, monkeypatch):
     assert few.warning == ""
     large = estimate(replace(COSTS, gigabytes=3.0, source="run"), work_ahead(card, chosen, 10))
     assert "as your last training" in large.text
-    assert "Only 2 GB" in large.warning
+    assert "Only 2.0 GB" in large.warning
     gpu = replace(large, device="cuda")
     assert "GPU memory" in gpu.text
     assert gpu.warning == ""

@@ -83,8 +83,8 @@ class RunBox(QGroupBox):
         """Show how a training stands."""
         self.about.setText(order.about)
         colour = COLOURS.get(shown.state, FINISHED if shown.state == "finished" else WORKING)
-        self.state.setText(dotted(colour, _sentence(shown)))
-        self._show_bar(shown, order)
+        self.state.setText(dotted(colour, _sentence(shown, order)))
+        self._show_bar(shown, order.epochs)
         self.pause.setVisible(shown.state in ("preparing", "training"))
         # Before an epoch has been learned there is nothing to finish with.
         self.finish.setVisible(shown.state == "training" and len(shown.epochs) > 1)
@@ -99,7 +99,7 @@ class RunBox(QGroupBox):
         self.notes.setText("\n".join(shown.notes))
         self.notes.setVisible(bool(shown.notes))
 
-    def _show_bar(self, shown: Snapshot, order: Order) -> None:
+    def _show_bar(self, shown: Snapshot, epochs: int) -> None:
         self.bar.setVisible(shown.state not in ("finished", "failed"))
         known = shown.fraction is not None and shown.state != "comparing"
         if not known and shown.working:
@@ -110,17 +110,19 @@ class RunBox(QGroupBox):
         done = len(shown.epochs) - 1
         text = TITLES.get(shown.state, "")
         if shown.state == "training":
-            text = f"Epoch {max(done, 0) + 1} of {order.epochs}"
-        elif shown.state == "comparing":
-            text = "Comparing before and after"
-        if shown.left is not None:
-            text += f" · about {duration(shown.left)} left"
-        elif order.expected is not None and shown.state in ("building", "preparing"):
-            text += f" · about {duration(order.expected)} in all"
+            text = f"Epoch {max(done, 0) + 1} of {epochs}"
+            if shown.left is not None:
+                text += f" · about {duration(shown.left)} left"
         self.bar.setFormat(text)
 
 
-def _sentence(shown: Snapshot) -> str:
+def _sentence(shown: Snapshot, order: Order) -> str:
     if shown.state == "training":
         return "Training beside the window; you can work on, or close it and come back."
-    return shown.message or TITLES.get(shown.state, "")
+    text = shown.message or TITLES.get(shown.state, "")
+    # A bar that only says that something goes on has no room for words.
+    if shown.state == "comparing" and shown.left:
+        return f"{text} About {duration(shown.left)} left."
+    if shown.state in ("building", "preparing") and order.expected is not None:
+        return f"{text} About {duration(order.expected)} in all."
+    return text

@@ -121,6 +121,9 @@ class SlidesBox(QGroupBox):
             item = self._item(one)
             self.view.addTopLevelItem(item)
             item.setExpanded(one.key not in closed)
+            if one.regions:
+                # Its last line has no figures, and needs the room of them.
+                item.child(item.childCount() - 1).setFirstColumnSpanned(True)
         self.view.fit()
         self._filling = False
 
@@ -171,6 +174,7 @@ class SlidesBox(QGroupBox):
 def _to_the_right(item: QTreeWidgetItem) -> None:
     for column in (1, 2):
         item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+    item.setTextAlignment(PATIENT, Qt.AlignmentFlag.AlignHCenter)
 
 
 class _Patient(QStyledItemDelegate):
@@ -206,7 +210,9 @@ class _Tree(QTreeWidget):
         head.setToolTip(PATIENT, PATIENT_TIP)
         _to_the_right(head)
         self.setRootIsDecorated(True)
-        self.setIndentation(16)
+        self.setIndentation(12)
+        # Names of slides mostly differ at their end.
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

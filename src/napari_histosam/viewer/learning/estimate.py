@@ -47,7 +47,7 @@ class Estimate:
         memory = "GPU memory" if self.device == "cuda" else "memory"
         how = "as your last training of this kind" if self.learned else "measured on this machine"
         return (
-            f"About {duration(self.seconds)} and {self.gigabytes:.2g} GB of {memory} ({how}); "
+            f"About {duration(self.seconds)} and {_gigabytes(self.gigabytes)} of {memory} ({how}); "
             "less when nothing improves any more."
         )
 
@@ -58,7 +58,7 @@ class Estimate:
         if self.device == "cuda" or self.gigabytes < free:
             return ""
         return (
-            f"Only {free:.2g} GB of memory are free: close other programs before you start, or "
+            f"Only {_gigabytes(free)} of memory are free: close other programs first, or "
             "choose a smaller model or method."
         )
 
@@ -88,3 +88,7 @@ def work_done(card: ModelCard, splits: Mapping[str, Mapping[str, int]], epochs: 
         {name: int(part[what]) for name, part in splits.items()} for what in ("windows", "objects")
     )
     return work_of(parts_of(card, WINDOW_PX), windows, objects, epochs, JUDGED)
+
+
+def _gigabytes(amount: float) -> str:
+    return f"{amount:.0f} GB" if amount >= 9.95 else f"{amount:.1f} GB"

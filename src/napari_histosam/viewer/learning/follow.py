@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +31,8 @@ _LOST = (
     "The training was ended from outside, perhaps for want of memory; your objects are safe, and "
     "Resume goes on from where it was kept last."
 )
+# Windows of fully labelled areas may hold no object, as they should: nothing to tell anyone.
+_BACKGROUND = re.compile(r"shows? no object and (is|are) left out")
 _HALTING = {
     "pause": "Pausing after this step.",
     "finish": "Ending after this step with the best epoch so far; then it is compared.",
@@ -124,7 +127,7 @@ class Follower:
             self._left(state, epochs, run),
             steps,
             epochs,
-            tuple(_plain(note) for note in run.get("notes", ())),
+            tuple(_plain(note) for note in run.get("notes", ()) if not _BACKGROUND.search(note)),
         )
 
     def _left(
