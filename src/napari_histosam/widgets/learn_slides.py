@@ -121,9 +121,10 @@ class SlidesBox(QGroupBox):
             item = self._item(one)
             self.view.addTopLevelItem(item)
             item.setExpanded(one.key not in closed)
-            if one.regions:
-                # Its last line has no figures, and needs the room of them.
-                item.child(item.childCount() - 1).setFirstColumnSpanned(True)
+            last = item.child(item.childCount() - 1)
+            if one.regions and last is not None:
+                # It has no figures, and needs the room of them.
+                last.setFirstColumnSpanned(True)
         self.view.fit()
         self._filling = False
 
