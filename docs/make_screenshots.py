@@ -95,9 +95,9 @@ def crop(folder: Path, name: str, left: int, top: int) -> Path:
         Session(slide, store=store) as session,
     ):
         for number, one in enumerate(spots[:36]):
-            session.add_point(one.centroid[1] + 0.5, one.centroid[0] + 0.5)
-            # Nuclei only: where the model takes something larger for meant, it is not kept.
-            if session.preview is None or session.preview.objects["1"].geometry.area > 900:
+            top, left, bottom, right = one.bbox
+            session.add_box(left - 2, top - 2, right + 2, bottom + 2)
+            if session.preview is None or session.preview.objects["1"].geometry is None:
                 session.reject()
                 continue
             session.accept("Tumor" if number % 3 else "Stroma")
@@ -119,6 +119,7 @@ def learn(folder: Path) -> None:
         stage.picture(IMAGES / "learn-one-slide.png")
         tab.add_slides([crop(folder, "biopsy-2.png", 800, 450)])
         stage.until(lambda: len(tab.desk.shelf.slides) == 2)
+        stage.until(lambda: tab.plan.takes.text().startswith("About"))
         stage.picture(IMAGES / "learn-ready.png")
         tab.plan.epochs.setValue(8)
         tab.plan.start.click()

@@ -39,6 +39,7 @@ class Bench:
 
     root: Path
     launcher: Launcher = field(default_factory=Launcher)
+    patience: float = PATIENCE
 
     def slide(self, name: str, objects: Iterable[SlideObject] = (), seed: int = 0) -> Path:
         """A PNG with a disc for each object, and its store if there are objects."""
@@ -95,7 +96,7 @@ class Bench:
     def until(self, course: Course, done: Callable) -> object:
         """Follow a training until ``done(snapshot)``; return that snapshot."""
         follower = Follower(course, self.launcher)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + self.patience
         while True:
             shown = follower.look()
             if done(shown):

@@ -1,4 +1,4 @@
-"""The chosen model and the way back; what can be trained, under which name, at which cost."""
+"""The chosen model and the way back; what can be trained, and under which name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from napari_histosam.errors import InputError
 from napari_histosam.home import home, shipped
 from napari_histosam.models import ModelRegistry
 from napari_histosam.session import DEFAULT_MODEL
-from napari_histosam.viewer.learning.bases import bases, estimate
+from napari_histosam.viewer.learning.bases import bases
 from napari_histosam.viewer.learning.choice import Choice
-from napari_histosam.viewer.learning.course import Course, courses_folder
 from napari_histosam.viewer.learning.order import Order, data_name, model_name
 from napari_histosam.viewer.learning.result import card_lines
 
@@ -102,26 +101,6 @@ def test_only_models_that_are_here_and_can_learn_are_bases():
     assert found[DEFAULT_MODEL] == ("decoder", "full")
     assert "classical" not in found
     assert not any(name.startswith("sam") for name in found)
-
-
-def test_an_estimate_grows_with_the_work_and_learns_from_the_last_training():
-    card = ModelRegistry().get(DEFAULT_MODEL)
-    small = estimate(card, "decoder", 10, 20, "cpu", [])
-    assert estimate(card, "decoder", 20, 20, "cpu", []).seconds > small.seconds
-    assert estimate(card, "full", 10, 20, "cpu", []).seconds > small.seconds
-    assert estimate(card, "full", 10, 20, "cpu", []).gigabytes > small.gigabytes
-    assert estimate(card, "decoder", 10, 20, "cuda", []).seconds < small.seconds
-    assert "a rough guess" in small.text
-    course = Course(courses_folder() / "20261101-101500")
-    course.run.mkdir(parents=True)
-    course.write("order", {"model": DEFAULT_MODEL, "method": "decoder"})
-    course.write("dataset", {"splits": {"train": {"windows": 4}, "val": {"windows": 1}}})
-    rows = [{"kind": "epoch", "epoch": e, "seconds": 100.0 * e} for e in range(3)]
-    (course.run / "progress.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    slow = estimate(card, "decoder", 10, 20, "cpu", [course])
-    assert slow.seconds > 10 * 20 * 20
-    assert slow.measured
-    assert "by your last training" in slow.text
 
 
 def test_an_order_is_written_and_read(tmp_path):

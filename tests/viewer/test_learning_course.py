@@ -8,6 +8,8 @@ import pytest
 
 from napari_histosam.errors import InputError
 from napari_histosam.models import ModelRegistry
+from napari_histosam.train.finetune.costs import Costs
+from napari_histosam.viewer.learning import ledger
 from napari_histosam.viewer.learning.course import Course, courses
 from napari_histosam.viewer.learning.follow import Follower, duration
 from napari_histosam.viewer.learning.launcher import Launcher
@@ -16,12 +18,16 @@ from napari_histosam.viewer.learning.result import card_lines, read_result
 
 def test_from_the_order_to_a_model_that_is_used(bench):
     slides = [bench.field("a.png", 1), bench.field("b.png", 2)]
-    course = bench.begin(*slides)
-    states = []
+    key = ledger.key_of(ModelRegistry(), "histosam-small", "decoder", 1)
+    ledger.keep(key, Costs("cpu", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.01))
+    course = bench.begin(*slides, comparison=1000.0)
+    states, left = [], []
 
     def done(shown):
         if shown.state not in states:
             states.append(shown.state)
+        if shown.left is not None:
+            left.append(shown.left)
         return not shown.working
 
     shown = bench.until(course, done)
@@ -32,6 +38,13 @@ def test_from_the_order_to_a_model_that_is_used(bench):
     assert [row["epoch"] for row in shown.epochs] == [0, 1, 2]
     assert shown.fraction == 1.0
     assert set(shown.dice) == {"Tumor", "Stroma"}
+    # The comparison comes after the epochs, so it counts until the end.
+    assert left
+    assert 900 < min(left) <= max(left)
+    # What it took stands in the place of what a trial has shown.
+    costs = ledger.recall(key)
+    assert costs.source == "run"
+    assert costs.gigabytes > 0.1
 
     result = read_result(course)
     assert [f.title for f in result.figures] == ["1 click", "3 clicks", "Box"]
@@ -66,7 +79,12 @@ def test_pause_goes_on_and_comes_to_the_same_end(bench):
         other.start(found)
     bench.until(course, lambda shown: len(shown.epochs) > reached)
     bench.launcher.stop(course)
-    assert bench.until(course, lambda shown: not shown.working).state == "stopped"
+    shown = bench.until(course, lambda shown: not shown.working)
+    assert shown.state == "stopped"
+    # Given up is not lost: it goes on when it is asked to.
+    reached = len(shown.epochs)
+    bench.launcher.start(course)
+    bench.until(course, lambda shown: len(shown.epochs) > reached)
 
 
 def test_a_killed_trainer_is_found_out_and_goes_on(bench):
@@ -104,6 +122,40 @@ def test_slides_stay_in_their_splits_from_training_to_training(bench):
     first = build(*slides[:2])
     assert set(first.values()) == {"train", "val"}
     assert build(*slides).items() >= first.items()
+
+
+def test_a_training_is_asked_to_finish_only_while_it_learns(bench, monkeypatch):
+    course = Course(bench.root / "20260101-120000")
+    course.run.mkdir(parents=True)
+    launcher, alive = Launcher(), [True]
+    monkeypatch.setattr(launcher, "alive", lambda _course: alive[0])
+    follower = Follower(course, launcher)
+
+    def stands(stage, **run):
+        course.write("course", {"stage": stage, "message": ""})
+        (course.run / "run.json").write_text(json.dumps(run))
+        return follower.look()
+
+    stands("train", state="running")
+    with pytest.raises(InputError, match="Nothing has been learned yet"):
+        launcher.finish(course)
+    assert not (course.run / "finish").exists()
+    stands("train", state="running", step=3)
+    launcher.finish(course)
+    assert (course.run / "finish").exists()
+    assert not (course.run / "stop").exists()
+    shown = stands("train", state="running", step=3)
+    assert shown.state == "halting"
+    assert "best epoch so far" in shown.message
+    # The trainer has ended its steps: the rest goes as ever.
+    assert stands("train", state="done", step=4).state == "comparing"
+    assert stands("finished").state == "finished"
+    # Killed meanwhile, it is no pause; and what goes on does not end at once again.
+    alive[0] = False
+    assert stands("train", state="running", step=3).state == "lost"
+    course.halt(None)
+    assert not (course.run / "finish").exists()
+    assert course.halted == ""
 
 
 def test_bad_input_is_one_sentence(bench):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -9,7 +10,10 @@ import pytest
 from napari_histosam.errors import InputError
 from napari_histosam.jobs import JobRunner
 from napari_histosam.records import Provenance, SlideObject
+from napari_histosam.store import ObjectStore
 from napari_histosam.store.places import beside
+from napari_histosam.train.dataset.build import build
+from napari_histosam.train.dataset.request import Request
 from napari_histosam.viewer.learning import sources
 from napari_histosam.viewer.learning.shelf import Shelf
 from napari_histosam.viewer.learning.sources import Teaching, advice
@@ -38,6 +42,7 @@ def test_objects_are_counted_by_class_and_whether_they_were_corrected(bench, mak
         assert found.count == 3
         assert found.count_corrected == 2
         assert found.windows >= 1
+        assert (found.regions, found.patient) == (1, "")
 
 
 def test_stores_of_the_folder_the_latest_first(bench, make_nucleus):
@@ -68,6 +73,62 @@ def test_one_sentence_says_whether_it_suffices(bench, counts, level, words):
     assert words in found.text
     assert found.enough == (level != "no")
     assert found.text.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("patients", "level", "words"),
+    [
+        (["Ann", "Ann"], "no", "2 slides of 1 patient with 60 objects: there is nothing to test"),
+        (["Ann", "Ann", ""], "little", "3 slides of 2 patients with 90 objects"),
+        (["Ann", "Ann", "Bob", ""], "good", "4 slides of 3 patients with 120 objects"),
+        (["Ann", "Bob", "Cem"], "good", "3 slides with 90 objects"),
+    ],
+)
+def test_slides_of_one_patient_count_once(bench, patients, level, words):
+    chosen = [
+        Teaching(str(n), f"{n}.svs", bench.root, {"a": 30}, patient=name)
+        for n, name in enumerate(patients)
+    ]
+    found = advice(chosen)
+    assert found.level == level
+    assert words in found.text
+    if level != "good":
+        assert "patient" in found.text.partition("objects")[2]
+
+
+def test_a_patient_is_kept_with_the_slide_and_never_split(bench, make_nucleus):
+    made = [
+        bench.slide(f"{n}.png", [make_nucleus(60, 60), make_nucleus(160, 160)], n) for n in range(6)
+    ]
+    jobs = JobRunner(threads=1)
+    shelf, said = Shelf(jobs), []
+    shelf.said.connect(said.append)
+    shelf.add(made).future.result(20)
+    for number, one in enumerate(shelf.slides):
+        shelf.name_patient(one.key, f" P{int(one.name[0]) % 2} ").future.result(20)
+        assert shelf.name_patient(str(number), "nobody") is None
+    shelf.read().future.result(20)
+    assert {one.name: one.patient for one in shelf.slides} == {
+        f"{n}.png": f"P{n % 2}" for n in range(6)
+    }
+    assert "6 slides of 2 patients" in shelf.advice.text
+    # The data set takes it from there; a table that is given goes before it.
+    build(Request(bench.root / "set", tuple(made)))
+    text = (bench.root / "set" / "manifest.json").read_text("utf-8")
+    splits = {}
+    for slide in json.loads(text)["slides"]:
+        splits.setdefault(int(slide["name"][0]) % 2, set()).add(slide["split"])
+    assert sorted(map(sorted, splits.values())) == [["train"], ["val"]]
+    assert '"P1"' not in text
+    table = {f"{n}.png": "same" for n in range(6)}
+    done = build(Request(bench.root / "other", tuple(made), patients=table))
+    assert "one patient only" in " ".join(done.lacking)
+    # A store that another window writes to stays as it is, and that is said.
+    first = next(one for one in shelf.slides if one.name == "0.png")
+    with ObjectStore.open(beside(made[0])), pytest.raises(InputError):
+        shelf.name_patient(first.key, "other").future.result(20)
+    assert len(said) == 1
+    jobs.close()
 
 
 def test_the_shelf_takes_ticks_and_troubles(bench, make_nucleus):

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,6 +22,8 @@ from napari_histosam.viewer.learning.course import Course, courses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from napari_histosam.viewer.learning.order import Order
 
 _PREFIX = "histosam: "
 
@@ -32,6 +35,7 @@ def work(folder: Path) -> int:
     with contextlib.suppress(AttributeError, OSError):
         os.nice(10)
     order = course.order
+    begun = None if course.run.exists() else time.monotonic()
     if not course.read("dataset"):
         course.tell("dataset")
         _inherit(course)
@@ -39,7 +43,7 @@ def work(folder: Path) -> int:
         if status != DONE:
             return _end(course, status, said)
         course.write("dataset", result)
-    if course.halted:
+    if course.halted in ("pause", "stop"):
         course.tell("paused", "Paused before the first step.")
         return DONE
     course.tell("train")
@@ -50,8 +54,31 @@ def work(folder: Path) -> int:
         course.tell("paused", str(result.get("message", "Paused.")))
         return DONE
     course.write("result", {k: v for k, v in result.items() if k not in ("results", "plan")})
+    if begun is not None:
+        _note_costs(course, order, time.monotonic() - begun)
     course.tell("finished", str(result.get("message", "")))
     return DONE
+
+
+def _note_costs(course: Course, order: Order, whole: float) -> None:
+    """Put what a training took, which ran in one go, in the place of what a trial has shown."""
+    from napari_histosam.models import ModelRegistry
+    from napari_histosam.train.finetune.costs import peak_gigabytes
+    from napari_histosam.train.finetune.folder import RunFolder
+    from napari_histosam.viewer.learning import ledger
+    from napari_histosam.viewer.learning.estimate import work_done
+
+    registry = ModelRegistry()
+    with contextlib.suppress(HistosamError):
+        key = ledger.key_of(registry, order.model, order.method, order.threads)
+        known = ledger.recall(key)
+        epochs = [row for row in RunFolder(course.run).rows() if row.get("kind") == "epoch"]
+        if known is None or len(epochs) < 2:
+            return
+        spent = float(epochs[-1]["seconds"]) - float(epochs[0]["seconds"])
+        splits = course.read("dataset").get("splits", {})
+        work = work_done(registry.get(order.model), splits, len(epochs) - 1)
+        ledger.keep(key, known.corrected(work, whole, spent, peak_gigabytes(known.device)))
 
 
 def _inherit(course: Course) -> None:

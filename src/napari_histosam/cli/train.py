@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_histosam.cli import probe
 from napari_histosam.cli.changes import picture_changes
 from napari_histosam.cli.evaluate import measure
 from napari_histosam.cli.models import check_licence
@@ -26,12 +27,17 @@ def add_to(commands: Any) -> ArgumentParser:
     """Declare the command."""
     made: ArgumentParser = commands.add_parser("train", help="fine-tune a model on labelled images")
     made.add_argument(
-        "data", type=Path, metavar="DATASET", help="folder with index.json, or folders of that"
+        "data",
+        type=Path,
+        nargs="?",
+        metavar="DATASET",
+        help="folder with index.json, or folders of that",
     )
     made.add_argument("--model", required=True, metavar="NAME", help="the base")
     made.add_argument("--method", default="decoder", metavar="decoder|lora|mona|full")
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; goes on there")
     made.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the run; goes on there"
+        "--probe", action="store_true", help="only measure what it would cost here; no --out needed"
     )
     made.add_argument("--name", help="of the model that is made")
     made.add_argument("--export", type=Path, metavar="FILE", help="also write one plain file")
@@ -56,6 +62,10 @@ def add_to(commands: Any) -> ArgumentParser:
 
 def run(args: Namespace) -> tuple[dict[str, Any], str]:
     """Train, keep the model, compare it with its base."""
+    if not args.probe:
+        for given, name in ((args.data, "DATASET"), (args.out, "--out DIR")):
+            if given is None:
+                raise InputError(f"{name} is missing; see histosam train --help.")
     try:
         return _run(args)
     except HistosamError:
@@ -78,10 +88,10 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     registry = ModelRegistry()
     card = registry.get(args.model)
     plan = Plan(
-        data=args.data,
+        data=args.data or Path(),
         model=card.name,
         method=args.method,
-        out=args.out,
+        out=args.out or Path(),
         sets=tuple(args.sets or ()),
         limit=args.limit,
         rate=args.rate,
@@ -93,6 +103,8 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     plan.check()
     check_trainable(card, plan.method)
     check_licence(registry, card.name)
+    if args.probe:
+        return probe.run(registry, plan, args.data is not None)
     division = divide(plan)
     name = name_for(registry, plan, args.name)
     status = train(plan, division, base_hash(registry, card.name), list(division.notes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at run time
     Qt,
@@ -11,13 +12,17 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at 
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QSpinBox, QVBoxLayout
 
 from napari_histosam.viewer.learning.bases import METHODS
-from napari_histosam.widgets.parts import PRIMARY_STYLE, button, choice, note, row
+from napari_histosam.viewer.learning.measuring import Trouble
+from napari_histosam.widgets.parts import PRIMARY_STYLE, button, choice, dotted, note, row
 
 if TYPE_CHECKING:
     from napari_histosam.viewer.learning.bases import Base
     from napari_histosam.viewer.learning.desk import Desk
+    from napari_histosam.viewer.learning.estimate import Estimate
 
 EPOCHS = 20
+BAD, DOUBT = "#ef4444", "#facc15"
+MEASURING = "Measuring time and memory in a short trial…"
 TIP = Qt.ItemDataRole.ToolTipRole
 
 
@@ -60,6 +65,7 @@ class PlanBox(QGroupBox):
         self.method.currentIndexChanged.connect(self._show_estimate)
         self.epochs.valueChanged.connect(self._show_estimate)
         desk.bases_changed.connect(self.refresh)
+        desk.costs_changed.connect(self._show_estimate)
         desk.shelf.changed.connect(self._show_estimate)
         self.refresh()
 
@@ -102,10 +108,32 @@ class PlanBox(QGroupBox):
         if one is None:
             self.takes.setText("Looking for models that can be trained…")
         elif not enough:
-            self.takes.setText("Time and memory are estimated once there are two slides.")
+            self.takes.setText("Time and memory are measured once there are two slides.")
+        elif not self.isVisible():
+            # Nobody asks; and to measure keeps the machine busy.
+            self.takes.setText("")
         else:
             method = self.method.currentData() or one.methods[0]
-            self.takes.setText(self._desk.estimate(one, method, self.epochs.value()).text)
+            self._show(self._desk.estimate(one, method, self.epochs.value()))
+
+    def _show(self, found: Estimate | Trouble | None) -> None:
+        if found is None:
+            self.takes.setText(MEASURING)
+        elif isinstance(found, Trouble):
+            self.takes.setText(dotted(BAD if found.memory else DOUBT, found.text))
+            if found.memory:
+                self.start.setEnabled(False)
+        else:
+            text = escape(found.text)
+            if found.warning:
+                text += f"<br>{dotted(DOUBT, found.warning)}"
+            self.takes.setText(text)
+
+    def showEvent(self, event: Any) -> None:
+        """Measure now what nobody asked for while the box was hidden."""
+        super().showEvent(event)
+        self._desk.forget_troubles()
+        self._show_estimate()
 
     def _go(self) -> None:
         self.start_requested.emit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyqtgraph
 from qtpy.QtWidgets import QSizePolicy
 
-HEIGHT, LEFT = 132, 44
+HEIGHT, LEFT, BELOW = 132, 44, 42
 GRID, INK = 40, "#a8b0ba"
 
 
@@ -25,7 +25,7 @@ class Plot(pyqtgraph.GraphicsLayoutWidget):
     def __init__(self, bottom: str = "") -> None:
         super().__init__()
         self.setBackground(None)
-        self.setFixedHeight(HEIGHT + 18 * bool(bottom))
+        self.setFixedHeight(HEIGHT + 22 * bool(bottom))
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.ci.setContentsMargins(0, 2, 6, 0)
         self.ci.setSpacing(0)
@@ -39,6 +39,8 @@ class Plot(pyqtgraph.GraphicsLayoutWidget):
         left.setWidth(LEFT)
         if bottom:
             below.setLabel(bottom, color=INK)
+            # Left to itself it cuts off what letters have below the line.
+            below.setHeight(BELOW)
         self.addItem(left, 0, 0)
         self.addItem(self._box, 0, 1)
         self.addItem(below, 1, 1)

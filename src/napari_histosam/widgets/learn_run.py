@@ -1,4 +1,4 @@
-"""A training under way: how far it is, its curves, and the buttons that pause, stop and resume."""
+"""A training under way: how far it is, its curves, and the buttons that end it or go on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 COLOURS = {"paused": "#facc15", "stopped": "#9ca3af", "failed": "#ef4444", "lost": "#ef4444"}
 WORKING, FINISHED = "#4c9be8", "#22c55e"
+ENDS = "Pause: go on later. Finish now: keep the best so far. Stop: give this training up."
 TITLES = {
     "starting": "Getting ready",
     "building": "Cutting windows around the objects",
     "preparing": "Preparing the windows",
     "comparing": "Comparing before and after on the slides held out",
-    "halting": "Stopping at the next step",
+    "halting": "Ending at the next step",
     "paused": "Paused",
-    "stopped": "Stopped",
+    "stopped": "Given up",
     "finished": "Finished",
     "failed": "Failed",
     "lost": "Ended from outside",
@@ -35,6 +36,7 @@ class RunBox(QGroupBox):
     """How a training stands."""
 
     pause_requested = Signal()
+    finish_requested = Signal()
     stop_requested = Signal()
     resume_requested = Signal()
 
@@ -45,9 +47,21 @@ class RunBox(QGroupBox):
         self.state = note()
         self.bar = QProgressBar()
         self.pause = button(
-            "Pause", "Stop at the next step and go on later", self.pause_requested.emit
+            "Pause",
+            "Ends at the next step and frees the machine; Resume goes on from there, any day",
+            self.pause_requested.emit,
         )
-        self.stop = button("Stop", "End it here; it can still be resumed", self.stop_requested.emit)
+        self.finish = button(
+            "Finish now",
+            "Ends at the next step and compares the best epoch so far with the base",
+            self.finish_requested.emit,
+        )
+        self.stop = button(
+            "Stop",
+            "Gives this training up: no model is made of it, your objects stay as they are",
+            self.stop_requested.emit,
+        )
+        self.ends = note(ENDS)
         self.resume = button(
             "Resume", "Go on from where it was kept last", self.resume_requested.emit
         )
@@ -59,7 +73,8 @@ class RunBox(QGroupBox):
         layout.addWidget(self.about)
         layout.addWidget(self.bar)
         layout.addWidget(self.state)
-        layout.addLayout(row(self.resume, self.pause, self.stop, stretch=True))
+        layout.addLayout(row(self.resume, self.pause, self.finish, self.stop, stretch=True))
+        layout.addWidget(self.ends)
         layout.addWidget(self.curves)
         layout.addWidget(self.dice)
         layout.addWidget(self.notes)
@@ -68,10 +83,13 @@ class RunBox(QGroupBox):
         """Show how a training stands."""
         self.about.setText(order.about)
         colour = COLOURS.get(shown.state, FINISHED if shown.state == "finished" else WORKING)
-        self.state.setText(dotted(colour, _sentence(shown)))
+        self.state.setText(dotted(colour, _sentence(shown, order)))
         self._show_bar(shown, order.epochs)
         self.pause.setVisible(shown.state in ("preparing", "training"))
+        # Before an epoch has been learned there is nothing to finish with.
+        self.finish.setVisible(shown.state == "training" and len(shown.epochs) > 1)
         self.stop.setVisible(shown.working and shown.state != "halting")
+        self.ends.setVisible(self.finish.isVisibleTo(self))
         self.resume.setVisible(shown.state in ("paused", "stopped", "failed", "lost"))
         self.curves.setVisible(bool(shown.epochs or shown.steps))
         self.curves.show_run(shown, order.epochs)
@@ -98,7 +116,13 @@ class RunBox(QGroupBox):
         self.bar.setFormat(text)
 
 
-def _sentence(shown: Snapshot) -> str:
+def _sentence(shown: Snapshot, order: Order) -> str:
     if shown.state == "training":
         return "Training beside the window; you can work on, or close it and come back."
-    return shown.message or TITLES.get(shown.state, "")
+    text = shown.message or TITLES.get(shown.state, "")
+    # A bar that only says that something goes on has no room for words.
+    if shown.state == "comparing" and shown.left:
+        return f"{text} About {duration(shown.left)} left."
+    if shown.state in ("building", "preparing") and order.expected is not None:
+        return f"{text} About {duration(order.expected)} in all."
+    return text

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at run time
+    QSize,
+    Qt,
+    Signal,
+)
+from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import (
     QFileDialog,
     QGroupBox,
     QHeaderView,
     QSizePolicy,
+    QStyledItemDelegate,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -33,6 +39,18 @@ OPENABLE = (
 )
 KEY = Qt.ItemDataRole.UserRole
 ROWS_SHOWN = 9
+PATIENT = 3
+FAINT = "#7d8590"
+PATIENT_TIP = (
+    "Click to write whose slide it is; slides of one patient are kept together, so that a model is "
+    "never judged on a patient it has learned from.\nAny name or number will do; it stays on this "
+    "computer, with the slide's objects."
+)
+REGION_TIP = (
+    "Says that every object of the area on screen is labelled, so that the rest is background."
+    "\nIt becomes an object of the class Region*, which can be undone, edited and deleted.\nA "
+    "model that answers clicks and boxes learns without; what finds objects by itself needs it."
+)
 
 
 class SlidesBox(QGroupBox):
@@ -43,23 +61,40 @@ class SlidesBox(QGroupBox):
     shelf : Shelf
     add : callable of list of Path
         Adds slides, and tells what is wrong with them.
+    name_patient : callable of (str, str)
+        Keeps a slide's patient, by the slide's key.
+    mark_region : callable
+        Marks what is on screen as fully labelled.
     """
 
-    def __init__(self, shelf: Shelf, add: Callable[[list[Path]], object]) -> None:
+    _patient_named = Signal(str, str)
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        add: Callable[[list[Path]], object],
+        name_patient: Callable[[str, str], object],
+        mark_region: Callable[[], object],
+    ) -> None:
         super().__init__("What to learn from")
         self._shelf, self._add = shelf, add
+        # Later, since a list must not be rebuilt while its editor closes.
+        self._patient_named.connect(name_patient, Qt.ConnectionType.QueuedConnection)
         self._colours: dict[str, Colour] = {}
         self._shown: object = None
         self._filling = False
         self.view = _Tree()
-        self.view.itemChanged.connect(self._ticked)
+        self.view.itemChanged.connect(self._changed)
+        # What came while somebody wrote is listed once they are done.
+        self.view.patients.closeEditor.connect(self.refresh, Qt.ConnectionType.QueuedConnection)
         self.add_button = button(
             "Add slides…", "Learn from the objects of further slides, too", self._ask
         )
+        self.region_button = button("Mark view as fully labelled", REGION_TIP, mark_region)
         self.advice = note()
         layout = QVBoxLayout(self)
         layout.addWidget(self.view)
-        layout.addLayout(row(self.add_button, stretch=True))
+        layout.addLayout(row(self.add_button, self.region_button, stretch=True))
         layout.addWidget(self.advice)
         shelf.changed.connect(self.refresh)
         self.refresh()
@@ -68,10 +103,10 @@ class SlidesBox(QGroupBox):
         """Take the classes whose colours are used."""
         self._colours = {one.name: one.colour for one in (*DEFAULT_CLASSES, *colours)}
 
-    def refresh(self) -> None:
+    def refresh(self, *_: Any) -> None:
         """Show what the shelf holds now."""
         wanted = (list(self._shelf.slides), dict(self._colours))
-        if wanted != self._shown:
+        if wanted != self._shown and not self.view.editing:
             # Not for a tick alone: a list must not be rebuilt while it handles the click.
             self._shown = wanted
             self._list()
@@ -86,12 +121,19 @@ class SlidesBox(QGroupBox):
             item = self._item(one)
             self.view.addTopLevelItem(item)
             item.setExpanded(one.key not in closed)
+            last = item.child(item.childCount() - 1)
+            if one.regions and last is not None:
+                # It has no figures, and needs the room of them.
+                last.setFirstColumnSpanned(True)
         self.view.fit()
         self._filling = False
 
     def _item(self, one: Teaching) -> QTreeWidgetItem:
-        item = QTreeWidgetItem([one.name, number(one.count), number(one.count_corrected)])
+        counts = [number(one.count), number(one.count_corrected)]
+        item = QTreeWidgetItem([one.name, *counts, one.patient])
         item.setData(0, KEY, one.key)
+        item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
+        item.setToolTip(PATIENT, PATIENT_TIP)
         item.setToolTip(0, f"{one.name}\n{one.path}")
         ticked = self._shelf.ticked(one.key) and one.count > 0
         item.setCheckState(0, Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
@@ -105,11 +147,23 @@ class SlidesBox(QGroupBox):
             part.setFlags(Qt.ItemFlag.ItemIsEnabled)
             item.addChild(part)
             _to_the_right(part)
+        if one.regions:
+            areas = f"{one.regions} fully labelled area{'s' * (one.regions != 1)}"
+            part = QTreeWidgetItem([areas])
+            part.setToolTip(0, REGION_TIP)
+            part.setFlags(Qt.ItemFlag.ItemIsEnabled)
+            item.addChild(part)
         _to_the_right(item)
         return item
 
-    def _ticked(self, item: QTreeWidgetItem, column: int) -> None:
-        if not self._filling and column == 0 and item.parent() is None:
+    def _changed(self, item: QTreeWidgetItem, column: int) -> None:
+        if self._filling or item.parent() is not None:
+            return
+        if column == PATIENT:
+            # What is shown may not become what is kept, so it is listed anew.
+            self._shown = None
+            self._patient_named.emit(item.data(0, KEY), item.text(PATIENT))
+        elif column == 0:
             self._shelf.tick(item.data(0, KEY), item.checkState(0) == Qt.CheckState.Checked)
 
     def _ask(self) -> None:
@@ -121,6 +175,18 @@ class SlidesBox(QGroupBox):
 def _to_the_right(item: QTreeWidgetItem) -> None:
     for column in (1, 2):
         item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+    item.setTextAlignment(PATIENT, Qt.AlignmentFlag.AlignHCenter)
+
+
+class _Patient(QStyledItemDelegate):
+    """Shows where a patient can be written."""
+
+    def initStyleOption(self, option: Any, index: Any) -> None:
+        """Show a faint word where nothing was written yet."""
+        super().initStyleOption(option, index)
+        if not index.parent().isValid() and not option.text:
+            option.text = "add…"
+            option.palette.setColor(QPalette.ColorRole.Text, QColor(FAINT))
 
 
 class _Tree(QTreeWidget):
@@ -129,24 +195,40 @@ class _Tree(QTreeWidget):
     def __init__(self) -> None:
         super().__init__()
         self._rows = 1
-        self.setColumnCount(3)
-        self.setHeaderLabels(["Slide", "Objects", "Corrected"])
+        self.setColumnCount(4)
+        self.setHeaderLabels(["Slide", "Objects", "Corrected", "Patient"])
+        self.patients = _Patient(self)
+        self.setItemDelegateForColumn(PATIENT, self.patients)
+        self.setEditTriggers(QTreeWidget.EditTrigger.NoEditTriggers)
+        self.itemClicked.connect(self._clicked)
         header = self.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column in (1, 2):
+        for column in (1, 2, PATIENT):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         head = self.headerItem()
         head.setToolTip(2, "Objects whose outline differs from the model's first answer")
+        head.setToolTip(PATIENT, PATIENT_TIP)
         _to_the_right(head)
         self.setRootIsDecorated(True)
-        self.setIndentation(16)
+        self.setIndentation(12)
+        # Names of slides mostly differ at their end.
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.itemExpanded.connect(self.fit)
         self.itemCollapsed.connect(self.fit)
+
+    @property
+    def editing(self) -> bool:
+        """Whether somebody is writing into the list."""
+        return self.state() == QTreeWidget.State.EditingState
+
+    def _clicked(self, item: QTreeWidgetItem, column: int) -> None:
+        if column == PATIENT and item.parent() is None and not item.isDisabled():
+            self.editItem(item, PATIENT)
 
     def slides(self) -> list[QTreeWidgetItem]:
         """Return the items of slides."""

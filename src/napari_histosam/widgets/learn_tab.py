@@ -52,7 +52,9 @@ class LearnTab(QWidget):
         self._last = ""
         self.desk = Desk(workbench, jobs)
         self.trainings = choice("A new training, or one that was begun before")
-        self.slides = SlidesBox(self.desk.shelf, self.add_slides)
+        self.slides = SlidesBox(
+            self.desk.shelf, self.add_slides, self._name_patient, self._mark_region
+        )
         self.plan = PlanBox(self.desk)
         self.run = RunBox()
         self.result = ResultBox()
@@ -73,6 +75,7 @@ class LearnTab(QWidget):
         self.trainings.currentIndexChanged.connect(self._on_chosen)
         self.plan.start_requested.connect(self._start)
         self.run.pause_requested.connect(self._pause)
+        self.run.finish_requested.connect(self._finish)
         self.run.stop_requested.connect(self._stop)
         self.run.resume_requested.connect(self._resume)
         self.result.use_requested.connect(self._use)
@@ -119,6 +122,17 @@ class LearnTab(QWidget):
     def add_slides(self, paths: list[Path]) -> None:
         """Learn from further slides, too."""
         self.job_started.emit(self.desk.shelf.add(paths))
+
+    @told
+    def _name_patient(self, key: str, patient: str) -> None:
+        job = self.desk.shelf.name_patient(key, patient)
+        if job is not None:
+            self.job_started.emit(job)
+
+    @told
+    def _mark_region(self) -> None:
+        self.desk.shelf.mark_region()
+        self.say("What is on screen counts as fully labelled; Ctrl+Z takes it back.")
 
     # -- slides ------------------------------------------------------------------------------
 
@@ -201,6 +215,11 @@ class LearnTab(QWidget):
     @told
     def _pause(self) -> None:
         self.desk.pause()
+        self._show_run()
+
+    @told
+    def _finish(self) -> None:
+        self.desk.finish()
         self._show_run()
 
     @told

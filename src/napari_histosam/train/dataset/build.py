@@ -18,7 +18,7 @@ from napari_histosam.train.dataset.earlier import read_earlier
 from napari_histosam.train.dataset.folder import Folder, check_out, opened
 from napari_histosam.train.dataset.kinds import Marked, mark
 from napari_histosam.train.dataset.notes import refuse_empty, warnings
-from napari_histosam.train.dataset.patients import patient_of
+from napari_histosam.train.dataset.patients import patient_of, patients_of
 from napari_histosam.train.dataset.report import BuildReport, lacking
 from napari_histosam.train.dataset.scale import choose_scale
 from napari_histosam.train.dataset.sources import SlideSource, read_sources
@@ -126,6 +126,7 @@ def _build(
         [(one.mpp, found.shapes) for one, found in zip(sources, marked, strict=True)],
         _kept_scale(earlier, settings),
     )
+    request = replace(request, patients=patients_of(request.patients, sources))
     groups = _groups(request.patients, sources, frozen)
     placed = place(
         groups,

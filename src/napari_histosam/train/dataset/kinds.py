@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Use = Literal["object", "region", "ignore"]
 
+REGION = "Region*"
+"""The class that this program gives to regions; QuPath's own name for it."""
 _REGION = re.compile(r"(region|fully[ -]label+ed)[\s*\d]*")
 _IGNORE = re.compile(r"ignore[\s*\d]*")
 

@@ -12,6 +12,11 @@ from napari_histosam.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from napari_histosam.train.dataset.sources import SlideSource
+
+SETTING = "patient"
+"""Under which a store keeps its slide's patient; the user sets it in the *Learn* tab."""
+
 
 def read_patients(words: Iterable[str]) -> dict[str, str]:
     """Return slide → patient.
@@ -56,6 +61,15 @@ def patient_of(patients: Mapping[str, str], name: str, identity: str) -> str | N
     return next(
         (patients[key] for key in (identity, name, Path(name).stem, bare) if key in patients), None
     )
+
+
+def patients_of(patients: Mapping[str, str], sources: Iterable[SlideSource]) -> dict[str, str]:
+    """Return slide → patient with what the stores say of slides that ``patients`` does not name."""
+    found = dict(patients)
+    for one in sources:
+        if one.patient and patient_of(patients, one.name, one.identity) is None:
+            found[one.identity] = one.patient
+    return found
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:

@@ -16,12 +16,14 @@ from napari_histosam.errors import InputError
 from napari_histosam.exchange import ExportContext, read
 from napari_histosam.exchange.files import explained
 from napari_histosam.slide import open_slide
+from napari_histosam.train.dataset.patients import SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from napari_histosam.records import SlideObject
     from napari_histosam.slide import Slide
+    from napari_histosam.store import ObjectStore
     from napari_histosam.train.dataset.request import Annotated
 
 _SQLITE = b"SQLite format 3\0"
@@ -45,6 +47,8 @@ class SlideSource:
         Level-0 px, as they were accepted.
     notes : tuple of str
         What the reading of annotation files had to say.
+    patient : str
+        As the store has it; empty where it says none.
     """
 
     identity: str
@@ -54,6 +58,7 @@ class SlideSource:
     mpp: tuple[float, float] | None
     objects: tuple[SlideObject, ...]
     notes: tuple[str, ...] = ()
+    patient: str = ""
 
 
 def read_sources(
@@ -99,7 +104,10 @@ def read_sources(
             source
             if first is None
             else replace(
-                first, objects=first.objects + source.objects, notes=first.notes + source.notes
+                first,
+                objects=first.objects + source.objects,
+                notes=first.notes + source.notes,
+                patient=first.patient or source.patient,
             )
         )
     return list(joined.values())
@@ -133,6 +141,7 @@ def _of_store(path: Path, look_in: Sequence[Path]) -> SlideSource:
     with ObjectStore.open(path) as store:
         identity, name = store.slide_identity, store.slide_name
         objects = tuple(store.iterate())
+        patient = _patient(store)
     beside = path.name.removesuffix(SUFFIX)
     # A name from a file must not lead anywhere else.
     name = Path(name).name or beside
@@ -140,7 +149,7 @@ def _of_store(path: Path, look_in: Sequence[Path]) -> SlideSource:
     for place in _places(path, [one for one in (beside, name) if one != path.name], look_in):
         with open_slide(place) as slide:
             if not identity or slide.identity == identity:
-                return _source(slide, objects)
+                return _source(slide, objects, patient=patient)
         strangers.append(place)
     if strangers:
         raise InputError(
@@ -181,7 +190,11 @@ def _of_slide(path: Path) -> SlideSource:
                 "with --annotations."
             )
         with ObjectStore.open(where, slide_identity=slide.identity) as store:
-            return _source(slide, tuple(store.iterate()))
+            return _source(slide, tuple(store.iterate()), patient=_patient(store))
+
+
+def _patient(store: ObjectStore) -> str:
+    return str(store.setting(SETTING, "") or "").strip()
 
 
 def _of_annotations(pair: Annotated) -> SlideSource:
@@ -226,7 +239,10 @@ def _made_id(identity: str, one: SlideObject, number: int) -> str:
 
 
 def _source(
-    slide: Slide, objects: tuple[SlideObject, ...], notes: tuple[str, ...] = ()
+    slide: Slide,
+    objects: tuple[SlideObject, ...],
+    notes: tuple[str, ...] = (),
+    patient: str = "",
 ) -> SlideSource:
     assert slide.path is not None  # it was opened from a file
     return SlideSource(
@@ -237,4 +253,5 @@ def _source(
         mpp=slide.mpp,
         objects=objects,
         notes=notes,
+        patient=patient,
     )

@@ -142,6 +142,12 @@ def cut(
     return out
 
 
+def parts_of(card: ModelCard, side: int) -> int:
+    """Return how many windows of a model cover an image of ``side`` px at the model's scale."""
+    scale = 1.0 if card.mpp is not None else _picture_scale(side, card)
+    return len(_centres(side, card.window_px * scale)) ** 2
+
+
 def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[Sample]:
     height, width = labels.shape
     scale = _scale(entry, (width, height), card)
@@ -167,7 +173,11 @@ def _scale(entry: Entry, size: tuple[int, int], card: ModelCard) -> float:
     """Return px of the image per px of the window."""
     if card.mpp is not None and entry.mpp is not None:
         return card.mpp / entry.mpp
-    step = math.log2(max(size) / _SCREEN)
+    return _picture_scale(max(size), card)
+
+
+def _picture_scale(side: float, card: ModelCard) -> float:
+    step = math.log2(side / _SCREEN)
     # A model that looks at coarser scales itself gets the finer one, as in use.
     step = math.floor(step + 1e-6) if card.object_px is not None else round(step)
     return max(2.0**step, _FINEST)

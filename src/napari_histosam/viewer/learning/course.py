@@ -2,7 +2,7 @@
 
 ``order.json``     what was asked for
 ``course.json``    the stage, and the process at work; written by that process
-``halt.json``      put there by the window: a pause, or a stop
+``halt.json``      put there by the window: a pause, a finish, or a stop
 ``decision.json``  whether the result is used
 ``log.txt``        what the process said
 ``dataset.json``, ``result.json``  what the two commands reported
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Stage = Literal["starting", "dataset", "train", "paused", "finished", "failed"]
+Halt = Literal["pause", "finish", "stop"]
+"""To go on later; to end with what was learned so far; to give it up."""
 # Seconds by which clocks of the same process may differ.
 _CLOCK = 2.0
 
@@ -86,19 +88,20 @@ class Course:
         said = {"pid": me.pid, "born": me.create_time(), "updated": now()}
         self.write("course", {"stage": stage, "message": message, **said})
 
-    def halt(self, kind: Literal["pause", "stop"] | None) -> None:
-        """Note that the user wants a pause or a stop; None takes it back."""
+    def halt(self, kind: Halt | None) -> None:
+        """Note that the user wants it to end before its time; None takes it back."""
         if kind is None:
             (self.path / "halt.json").unlink(missing_ok=True)
-            (self.run / "stop").unlink(missing_ok=True)
+            for name in ("stop", "finish"):
+                (self.run / name).unlink(missing_ok=True)
             return
         self.write("halt", {"kind": kind, "at": now()})
         if self.run.is_dir():
-            (self.run / "stop").touch()
+            (self.run / ("finish" if kind == "finish" else "stop")).touch()
 
     @property
     def halted(self) -> str:
-        """``"pause"``, ``"stop"`` or nothing."""
+        """``"pause"``, ``"finish"``, ``"stop"`` or nothing."""
         return str(self.read("halt").get("kind", ""))
 
     def process(self) -> psutil.Process | None:

@@ -8,16 +8,19 @@ from psygnal import Signal
 
 from napari_histosam.errors import HistosamError, InputError
 from napari_histosam.records import now
-from napari_histosam.viewer.learning.bases import Base, Estimate, bases, estimate
+from napari_histosam.viewer.learning.bases import Base, bases
 from napari_histosam.viewer.learning.course import Course, begin, courses
+from napari_histosam.viewer.learning.estimate import Estimate, estimate, work_ahead
 from napari_histosam.viewer.learning.follow import Follower, Snapshot
 from napari_histosam.viewer.learning.launcher import Launcher
+from napari_histosam.viewer.learning.measuring import Trouble, costs_of
 from napari_histosam.viewer.learning.order import Order, data_name, model_name, spare_threads
 from napari_histosam.viewer.learning.result import Result, read_result
 from napari_histosam.viewer.learning.shelf import Shelf
 
 if TYPE_CHECKING:
     from napari_histosam.jobs import JobRunner, RunningJob
+    from napari_histosam.train.finetune.costs import Costs
     from napari_histosam.viewer.controller import Controller
     from napari_histosam.viewer.workbench import Workbench
 
@@ -33,11 +36,12 @@ class Desk:
 
     Notes
     -----
-    Signals: ``bases_changed()``, ``course_changed()`` (another training is
-    looked at), ``models_changed()`` and ``said(str)``.
+    Signals: ``bases_changed()``, ``costs_changed()`` (what a training takes has been measured),
+    ``course_changed()`` (another training is looked at), ``models_changed()`` and ``said(str)``.
     """
 
     bases_changed = Signal()
+    costs_changed = Signal()
     course_changed = Signal()
     models_changed = Signal()
     said = Signal(str)
@@ -50,11 +54,11 @@ class Desk:
         self.bases: list[Base] = []
         self.course: Course | None = None
         self._follower: Follower | None = None
-        self._controller: Controller | None = None
+        self._costs: dict[tuple[str, str], Costs | Trouble] = {}
+        self._measuring: tuple[tuple[str, str], RunningJob] | None = None
 
     def show_controller(self, controller: Controller | None) -> None:
         """Follow another session."""
-        self._controller = controller
         self.shelf.show_controller(controller)
 
     # -- what to train -----------------------------------------------------------------------
@@ -68,16 +72,62 @@ class Desk:
 
         def arrived(found: list[Base]) -> None:
             self.bases = found
+            # A training that has ended knows better what the next one takes.
+            self._costs.clear()
             self.bases_changed.emit()
 
         reading.finished.connect(arrived)
         return reading
 
-    def estimate(self, base: Base, method: str, epochs: int) -> Estimate:
-        """Estimate what a training takes here."""
-        device = self._controller.session.device if self._controller is not None else ""
-        windows = sum(one.windows for one in self.shelf.chosen)
-        return estimate(base.card, method, epochs, windows, device, courses())
+    def estimate(self, base: Base, method: str, epochs: int) -> Estimate | Trouble | None:
+        """Estimate what a training takes here; None while that is being measured.
+
+        The first question about a model and method starts the measurement, in the background;
+        ``costs_changed`` tells when it is there.
+        """
+        kind = base.card.name, method
+        found = self._costs.get(kind)
+        if found is None:
+            if any(self._runs(course) for course in courses()):
+                return Trouble("Measured when the training that runs has ended.", memory=False)
+            self._measure(kind)
+            return None
+        if isinstance(found, Trouble):
+            return found
+        return estimate(found, work_ahead(base.card, self.shelf.chosen, epochs))
+
+    def forget_troubles(self) -> None:
+        """Measure again what could not be measured."""
+        self._costs = {k: v for k, v in self._costs.items() if not isinstance(v, Trouble)}
+
+    def _measure(self, kind: tuple[str, str]) -> None:
+        if self._measuring is not None:
+            if self._measuring[0] == kind:
+                return
+            self._measuring[1].cancel()
+        registry = self.workbench.registry
+        job = self._jobs.start(
+            "Measuring what a training takes",
+            lambda report, cancel: costs_of(registry, *kind, spare_threads(), cancel.check),
+        )
+        self._measuring = kind, job
+
+        def arrived(found: Costs | Trouble) -> None:
+            if self._measuring is not None and self._measuring[1] is job:
+                self._measuring = None
+            self._costs[kind] = found
+            self.costs_changed.emit()
+
+        def failed(error: BaseException) -> None:
+            arrived(Trouble(f"It could not be measured: {error}", memory=False))
+
+        job.finished.connect(arrived)
+        job.failed.connect(failed)
+
+    def _stop_measuring(self) -> None:
+        if self._measuring is not None:
+            self._measuring[1].cancel()
+            self._measuring = None
 
     def start(self, model: str, method: str, epochs: int) -> None:
         """Begin a training with the chosen slides.
@@ -93,6 +143,12 @@ class Desk:
         slides = self.shelf.chosen
         names = tuple(one.name for one in slides)
         data = data_name(names)
+        card = self.workbench.registry.get(model)
+        costs = self._costs.get((model, method))
+        takes = None
+        if costs is not None and not isinstance(costs, Trouble):
+            takes = estimate(costs, work_ahead(card, slides, epochs))
+        self._stop_measuring()
         taken = [str(one.read("order").get("name", "")) for one in courses()]
         order = Order(
             sources=tuple(one.path for one in slides),
@@ -104,6 +160,8 @@ class Desk:
             data=data,
             name=model_name(self.workbench.registry, model, data, taken),
             threads=spare_threads(),
+            expected=None if takes is None else takes.seconds,
+            comparison=None if takes is None else takes.comparison,
         )
         course = begin(order)
         self.launcher.start(course)
@@ -136,8 +194,13 @@ class Desk:
         if self.course is not None:
             self.launcher.pause(self.course)
 
+    def finish(self) -> None:
+        """Have the training end now, with what it has learned so far."""
+        if self.course is not None:
+            self.launcher.finish(self.course)
+
     def stop(self) -> None:
-        """Have the training end."""
+        """Give the training up."""
         if self.course is not None:
             self.launcher.stop(self.course)
             self._decide("stopped")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -29,6 +31,13 @@ _LOST = (
     "The training was ended from outside, perhaps for want of memory; your objects are safe, and "
     "Resume goes on from where it was kept last."
 )
+# Windows of fully labelled areas may hold no object, as they should: nothing to tell anyone.
+_BACKGROUND = re.compile(r"shows? no object and (is|are) left out")
+_HALTING = {
+    "pause": "Pausing after this step.",
+    "finish": "Ending after this step with the best epoch so far; then it is compared.",
+    "stop": "Giving up after this step.",
+}
 # What commands say to a terminal, and what it means here.
 _HERE = (
     ("Run the same command to go on.", "Resume goes on."),
@@ -57,7 +66,7 @@ class Snapshot:
     fraction : float or None
         Of its epochs, 0 to 1; None while that is not known.
     left : float or None
-        Seconds until the last epoch, as it goes now.
+        Seconds until the end, by the epochs that were; of the comparison as it was estimated.
     steps, epochs : tuple of dict
         Rows of progress as the trainer wrote them.
     notes : tuple of str
@@ -100,6 +109,7 @@ class Follower:
         self._file = course.run / "progress.jsonl"
         self._read: tuple[int, int] = (0, 0)
         self._rows: list[dict[str, Any]] = []
+        self._order = course.read("order")
 
     def look(self) -> Snapshot:
         """Return how the training stands now."""
@@ -114,11 +124,22 @@ class Follower:
             state,
             _plain(message),
             _fraction(state, self._rows),
-            _left(self._rows, epochs) if state == "training" else None,
+            self._left(state, epochs, run),
             steps,
             epochs,
-            tuple(_plain(note) for note in run.get("notes", ())),
+            tuple(_plain(note) for note in run.get("notes", ()) if not _BACKGROUND.search(note)),
         )
+
+    def _left(
+        self, state: State, epochs: tuple[dict[str, Any], ...], run: dict[str, Any]
+    ) -> float | None:
+        comparison = self._order.get("comparison")
+        if state == "training":
+            left = _left(self._rows, epochs)
+            return None if left is None else left + (comparison or 0.0)
+        if state == "comparing" and comparison is not None:
+            return max(comparison - _since(run.get("updated")), 0.0)
+        return None
 
     def _read_rows(self) -> None:
         try:
@@ -148,8 +169,8 @@ def _state(
     if stage == "finished":
         return "finished", message
     if alive:
-        if halted:
-            return "halting", "Pausing after this step." if halted == "pause" else "Stopping."
+        if halted in _HALTING and run.get("state") != "done":
+            return "halting", _HALTING[halted]
         if stage == "dataset":
             return "building", "Cutting windows around your objects."
         if stage == "train" and run:
@@ -160,7 +181,7 @@ def _state(
     if stage == "failed":
         return "failed", message
     if halted == "stop":
-        return "stopped", "Stopped; Resume goes on from where it was."
+        return "stopped", "Given up; Resume would go on from where it was."
     if halted == "pause" or stage == "paused":
         return "paused", "Paused; Resume goes on from where it was."
     return "lost", _LOST
@@ -183,6 +204,14 @@ def _left(rows: list[dict[str, Any]], epochs: tuple[dict[str, Any], ...]) -> flo
     if done < 1 or spent <= 0:
         return None
     return spent / done * float(last["steps"] - last["step"])
+
+
+def _since(moment: object) -> float:
+    """Return the seconds since a moment as `records.now` writes it; 0 for what is none."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(str(moment))).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _plain(message: str) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 
@@ -71,12 +71,24 @@ class Launcher:
         """Have a training pause at its next step."""
         self._halt(course, "pause")
 
+    def finish(self, course: Course) -> None:
+        """Have a training end at its next step with what it has learned so far.
+
+        Raises
+        ------
+        InputError
+            If it is not at its steps.
+        """
+        if not (self.alive(course) and _steps(course)):
+            raise InputError("Nothing has been learned yet, or the steps are over: let it run on.")
+        course.halt("finish")
+
     def stop(self, course: Course) -> None:
-        """Have a training end; what it has learned so far stays in its folder."""
+        """Have a training end without a model; its folder stays as it is."""
         self._halt(course, "stop")
 
-    def _halt(self, course: Course, kind: str) -> None:
-        course.halt("stop" if kind == "stop" else "pause")
+    def _halt(self, course: Course, kind: Literal["pause", "stop"]) -> None:
+        course.halt(kind)
         if self.alive(course) and not _steps(course):
             # Only steps look for a wish to stop; before and after them everything that is
             # finished is on disk, and what is not is done again.

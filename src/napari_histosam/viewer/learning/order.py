@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from napari_histosam.models import ModelRegistry
 
-# Objects per held-out window that the comparison asks for; more make it longer, hardly surer.
-_JUDGED = 40
+JUDGED = 40
+"""Objects per held-out window that the comparison asks for; more make it longer, hardly surer."""
 # The result is for the window; the trace of what nobody foresaw is for the log.
 _TOLD = ("--json", "--debug")
 
@@ -42,6 +42,8 @@ class Order:
         Of the model that will be made.
     threads : int, optional
         CPU threads; None leaves it to the trainer.
+    expected, comparison : float, optional
+        Seconds that all of it, and the comparison alone, were estimated to take.
     """
 
     sources: tuple[Path, ...]
@@ -53,6 +55,8 @@ class Order:
     data: str
     name: str
     threads: int | None = None
+    expected: float | None = None
+    comparison: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the order ready for JSON."""
@@ -82,7 +86,7 @@ class Order:
         """Return the command line that trains and compares."""
         made = ["train", str(data), "--model", self.model, "--method", self.method]
         made += ["--epochs", str(self.epochs), "--out", str(out), "--name", self.name]
-        made += ["--max-objects", str(_JUDGED)]
+        made += ["--max-objects", str(JUDGED)]
         if self.threads is not None:
             made += ["--threads", str(self.threads)]
         return [*made, *_TOLD]

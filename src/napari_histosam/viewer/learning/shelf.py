@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_histosam.errors import HistosamError
+from napari_histosam.errors import HistosamError, InputError
+from napari_histosam.records import Provenance, SlideObject
+from napari_histosam.train.dataset.kinds import REGION
+from napari_histosam.train.dataset.patients import SETTING
 from napari_histosam.viewer.learning import sources
 
 if TYPE_CHECKING:
@@ -82,6 +85,62 @@ class Shelf:
             if known not in self._added:
                 self._added.append(known)
         return self.read()
+
+    def name_patient(self, key: str, patient: str) -> RunningJob | None:
+        """Say of which patient a slide is, so that the patient's slides are never split.
+
+        Returns
+        -------
+        RunningJob or None
+            The reading that follows; None if there is no such slide.
+
+        Raises
+        ------
+        InputError
+            If the slide at work may not be edited. Of other slides, ``said`` tells it.
+        """
+        one = next((one for one in self.slides if one.key == key), None)
+        if one is None or one.patient == patient.strip():
+            return None
+        session = None if self._controller is None else self._controller.session
+        if session is not None and session.slide.identity == key:
+            try:
+                session.store.set_setting(SETTING, patient.strip())
+            finally:
+                reading = self.read()
+            return reading
+
+        def job(report: Callable[[Progress], None], cancel: CancelToken) -> None:
+            sources.name_patient(one, patient)
+
+        keeping = self._jobs.start(f"Keeping the patient of {one.name}", job)
+
+        def failed(error: BaseException) -> None:
+            self.said.emit(str(error))
+            self.changed.emit()
+
+        keeping.failed.connect(failed)
+        keeping.finished.connect(lambda _: self.read())
+        return keeping
+
+    def mark_region(self) -> None:
+        """Mark what is on screen as an area in which everything is labelled.
+
+        Raises
+        ------
+        InputError
+            If no slide is open, none of it is on screen, or it may not be edited.
+        """
+        from shapely import box
+
+        if self._controller is None:
+            raise InputError("No slide is open; open one and zoom to what is fully labelled.")
+        slide, store = self._controller.session.slide, self._controller.session.store
+        area = box(*self._controller.view).intersection(box(0, 0, slide.width, slide.height))
+        if area.area <= 0:
+            raise InputError("The slide is not in view; move to what is fully labelled.")
+        region = SlideObject(area, REGION, provenance=Provenance("manual"))
+        store.add([region], "Mark as fully labelled")
 
     def tick(self, key: str, on: bool) -> None:
         """Learn from a slide, or leave it out."""

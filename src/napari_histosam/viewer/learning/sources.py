@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_histosam.errors import InputError
 from napari_histosam.store.places import SUFFIX, beside
+from napari_histosam.train.dataset.patients import SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ FEW, GOOD = 10, 50
 # Slides proposed from the folder of the open one: those worked on last.
 NEARBY = 8
 # Side of a window, and of a typical object in it, in px.
-_WINDOW_PX, _OBJECT_PX = 512, 50.0
+WINDOW_PX, _OBJECT_PX = 512, 50.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Teaching:
         from the model's first answer.
     windows : int
         About how many windows show them.
+    regions : int
+        Areas in which everything is labelled.
+    patient : str
+        Empty where the slide stands for itself.
     """
 
     key: str
@@ -52,6 +57,8 @@ class Teaching:
     objects: Mapping[str | None, int] = field(default_factory=dict, hash=False)
     corrected: Mapping[str | None, int] = field(default_factory=dict, hash=False)
     windows: int = 0
+    regions: int = 0
+    patient: str = ""
 
     @property
     def count(self) -> int:
@@ -80,7 +87,9 @@ def survey_open(slide: Slide, store: ObjectStore, step: Callable[[], None]) -> T
     path = Path(slide.path)
     # From a folder that may not be written, the slide leads to its store, wherever that is.
     where = store.path if store.path == beside(path.absolute()) else path
-    return _taught(slide.identity or str(path), slide.name, where, store.iterate(), step)
+    patient = str(store.setting(SETTING, "") or "").strip()
+    key = slide.identity or str(path)
+    return _taught(key, slide.name, where, store.iterate(), step, patient)
 
 
 def survey(path: Path, step: Callable[[], None]) -> list[Teaching]:
@@ -97,7 +106,9 @@ def survey(path: Path, step: Callable[[], None]) -> list[Teaching]:
     for source in read_sources([path], step=lambda _name: step()):
         # A folder leads to several slides, whose stores lie in it.
         where = path if path.is_file() else beside(source.path)
-        found.append(_taught(source.identity, source.name, where, source.objects, step))
+        found.append(
+            _taught(source.identity, source.name, where, source.objects, step, source.patient)
+        )
     return found
 
 
@@ -153,38 +164,53 @@ class Advice:
 def advice(chosen: Sequence[Teaching]) -> Advice:
     """Say in one sentence whether the chosen slides suffice."""
     full = [one for one in chosen if one.count]
-    objects = sum(one.count for one in full)
+    objects, groups = sum(one.count for one in full), groups_of(full)
     if not objects:
         return Advice("no", "No objects yet: accept some on two slides or more, then train.")
-    if len(full) == 1:
-        return Advice(
-            "no",
-            f"1 slide with {_many(objects, 'object')}: there is nothing to test on; add another "
-            "slide with objects.",
-        )
-    what = f"{len(full)} slides with {_many(objects, 'object')}"
+    # Where no two slides are of one patient, slides are what there is to speak of.
+    of = "patient" if groups < len(full) else "slide"
+    slides = _many(len(full), "slide") + (f" of {_many(groups, of)}" if of == "patient" else "")
+    what = f"{slides} with {_many(objects, 'object')}"
+    if groups == 1:
+        other = "a slide of another patient" if of == "patient" else "another slide"
+        return Advice("no", f"{what}: there is nothing to test on; add {other} with objects.")
     if objects < FEW:
         return Advice("little", f"{what}: enough to try it out; expect little of so few.")
-    if objects < GOOD or len(full) == 2:
-        lacks = "a third slide" if objects >= GOOD else f"{GOOD} objects or more"
+    if objects < GOOD or groups == 2:
+        lacks = f"a third {of}" if objects >= GOOD else f"{GOOD} objects or more"
         return Advice("little", f"{what}: this can be learned from; {lacks} would make it surer.")
     return Advice(
         "good", f"{what}: enough to train and test; whether it helps, the test will tell."
     )
 
 
+def groups_of(chosen: Sequence[Teaching]) -> int:
+    """Return how many can be held out one by one: patients, and slides without one."""
+    return len({one.patient or (one.key,) for one in chosen if one.count})
+
+
 def _taught(
-    key: str, name: str, path: Path, objects: Iterable[SlideObject], step: Callable[[], None]
+    key: str,
+    name: str,
+    path: Path,
+    objects: Iterable[SlideObject],
+    step: Callable[[], None],
+    patient: str,
 ) -> Teaching:
     from napari_histosam.train.dataset.kinds import role_of
 
+    regions = 0
     counts: Counter[str | None] = Counter()
     corrected: Counter[str | None] = Counter()
     bounds = []
     for number, one in enumerate(objects):
         if number % 200 == 0:
             step()
-        if one.geometry.area <= 0 or role_of(one.class_name) != "object":
+        if one.geometry.area <= 0:
+            continue
+        role = role_of(one.class_name)
+        regions += role == "region"
+        if role != "object":
             continue
         changed = is_corrected(one)
         if one.provenance.source == "automatic" and not changed:
@@ -193,7 +219,8 @@ def _taught(
         counts[one.class_name] += 1
         corrected[one.class_name] += changed
         bounds.append(one.geometry.bounds)
-    return Teaching(key, name, path, dict(counts), dict(corrected), _windows(bounds))
+    windows = _windows(bounds)
+    return Teaching(key, name, path, dict(counts), dict(corrected), windows, regions, patient)
 
 
 def is_corrected(one: SlideObject) -> bool:
@@ -210,9 +237,27 @@ def _windows(bounds: Sequence[tuple[float, float, float, float]]) -> int:
         return 0
     boxes = np.array(bounds)
     sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
-    cell = max(_WINDOW_PX * float(np.median(sides)) / _OBJECT_PX, 1.0)
+    cell = max(WINDOW_PX * float(np.median(sides)) / _OBJECT_PX, 1.0)
     cells = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 / cell)
     return len(np.unique(cells, axis=0))
+
+
+def name_patient(one: Teaching, patient: str) -> None:
+    """Keep a slide's patient in its store; empty lets the slide stand for itself.
+
+    Raises
+    ------
+    InputError
+        If the store cannot be opened, or another window is writing to it.
+    """
+    from napari_histosam.store import ObjectStore, open_store_for
+
+    if one.path.name.endswith(SUFFIX):
+        opened = ObjectStore.open(one.path)
+    else:
+        opened = open_store_for(one.path, one.key, one.name)
+    with opened as store:
+        store.set_setting(SETTING, patient.strip())
 
 
 def check_path(path: Path) -> Path:
