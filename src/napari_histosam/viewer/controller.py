@@ -13,7 +13,12 @@ from napari_histosam.viewer.attempt import told
 from napari_histosam.viewer.commands import Commands
 from napari_histosam.viewer.frame import SlideFrame
 from napari_histosam.viewer.keys import KeyBindings
-from napari_histosam.viewer.overlays import ObjectOverlay, PreviewOverlay, PromptOverlay
+from napari_histosam.viewer.overlays import (
+    ComparisonOverlay,
+    ObjectOverlay,
+    PreviewOverlay,
+    PromptOverlay,
+)
 from napari_histosam.viewer.tools import Tool
 from napari_histosam.viewer.viewport import Viewport
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.session import Session
+    from napari_histosam.viewer.overlays import Overlay
 
 # Marks and the preview are drawn anew when the zoom has changed by this factor.
 REDRAW = 1.4
@@ -78,11 +84,13 @@ class Controller(Commands):
         self.objects = ObjectOverlay(viewer, frame, raster, dispatcher)
         self.preview = PreviewOverlay(viewer, frame)
         self.prompts = PromptOverlay(viewer, frame)
+        self.comparison = ComparisonOverlay(viewer, frame)
         self.objects.layer()
         self._selected: tuple[str, ...] = ()
         self._drawn_unit = self.unit
         session.preview_changed.connect(self._on_preview)
         session.prompts_changed.connect(self._on_prompts)
+        session.comparison_changed.connect(self._on_comparison)
         session.store.changed.connect(self.objects.changed)
         session.objects.selection_changed.connect(self._on_selection)
         session.failed.connect(self.say)
@@ -114,6 +122,11 @@ class Controller(Commands):
         if object_id in self.session.store:
             self.session.objects.select([object_id])
             self.look_at(*self.session.store.get(object_id).geometry.bounds)
+
+    def outline(self, model: str, *, shown: bool) -> None:
+        """Draw a model's outline side by side with the others, or leave it away."""
+        (self.comparison.hidden.discard if shown else self.comparison.hidden.add)(model)
+        self._on_comparison(self.session.comparison)
 
     # -- where things are --------------------------------------------------------------------
 
@@ -158,6 +171,10 @@ class Controller(Commands):
         if active is None or active == self.layer or "histosam_overlay" in active.metadata:
             return False
         return str(active.mode) != "pan_zoom"
+
+    @property
+    def _overlays(self) -> tuple[Overlay | PromptOverlay, ...]:
+        return self.objects, self.preview, self.comparison, self.prompts
 
     @property
     def closed(self) -> bool:
@@ -205,11 +222,13 @@ class Controller(Commands):
         camera.mouse_pan = True
         self.session.preview_changed.disconnect(self._on_preview)
         self.session.prompts_changed.disconnect(self._on_prompts)
+        self.session.comparison_changed.disconnect(self._on_comparison)
         self.session.store.changed.disconnect(self.objects.changed)
         self.session.objects.selection_changed.disconnect(self._on_selection)
         self.session.failed.disconnect(self.say)
         self.session.said.disconnect(self.say)
         self.prompts.remove()
+        self.comparison.remove()
         self.preview.remove()
         self.objects.remove()
 
@@ -221,6 +240,11 @@ class Controller(Commands):
         self.preview.show(preview, active[0] if active else None, self.unit)
         if self.preview.present:
             self.keys.bind(self.preview.layer())
+
+    def _on_comparison(self, comparison: Any) -> None:
+        self.comparison.show(comparison, self.unit)
+        if self.comparison.present:
+            self.keys.bind(self.comparison.layer())
 
     def _on_prompts(self) -> None:
         self.prompts.show(self.session.prompts.all(), self.unit)
@@ -236,6 +260,7 @@ class Controller(Commands):
         drawn = self._drawn_unit / self.unit
         if not 1 / REDRAW <= drawn <= REDRAW and len(self.session.prompts):
             self._on_preview(self.session.preview)
+            self._on_comparison(self.session.comparison)
             self._on_prompts()
 
     def _on_active(self, event: Any) -> None:
@@ -245,7 +270,7 @@ class Controller(Commands):
 
     def _on_removed(self, event: Any) -> None:
         self.keys.forget(event.value)
-        ours = any(o.owns(event.value) for o in (self.objects, self.preview, self.prompts))
+        ours = any(overlay.owns(event.value) for overlay in self._overlays)
         if ours and self._dispatcher is not None:
             # Not at once: the viewer may be in the middle of removing all of its layers.
             self._dispatcher.call(lambda: self._bring_back(event.value))
@@ -256,6 +281,7 @@ class Controller(Commands):
             return
         self.objects.layer()
         self._on_preview(self.session.preview)
+        self._on_comparison(self.session.comparison)
         self._on_prompts()
         self.say(f"The layer {removed.name} is part of HistoSAM and is back; its eye hides it.")
 
@@ -272,9 +298,10 @@ class Controller(Commands):
 
     def _follow(self, frame: SlideFrame) -> None:
         self.viewport.frame = frame
-        for overlay in (self.objects, self.preview, self.prompts):
+        for overlay in self._overlays:
             overlay.set_frame(frame)
         self._on_preview(self.session.preview)
+        self._on_comparison(self.session.comparison)
         self._on_prompts()
         self._on_zoom()
 

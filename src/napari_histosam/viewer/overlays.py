@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.records import Prompt
     from napari_histosam.session import Preview
+    from napari_histosam.session.comparison import Comparison
     from napari_histosam.store import Change, ObjectRaster
     from napari_histosam.viewer.frame import SlideFrame
 
@@ -114,6 +115,44 @@ class PreviewOverlay(Overlay):
         for is_active, geometry in shapes:
             fill = 1 if is_active else 3
             draw_geometry(canvas, geometry, window, fill=fill, line=fill + 1)
+        layer: Labels = self.layer()
+        place = self._frame.window_layer(window)
+        layer.data = canvas
+        layer.scale, layer.translate = place["scale"], place["translate"]
+        layer.editable = False
+
+
+class ComparisonOverlay(Overlay):
+    """The outlines of several models' answers, each in a colour of its own.
+
+    Attributes
+    ----------
+    hidden : set of str
+        Models whose outlines are not drawn.
+    """
+
+    def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
+        super().__init__(viewer, frame, lambda frame: make.add_comparison(viewer, frame))
+        self.hidden: set[str] = set()
+
+    def show(self, comparison: Comparison | None, unit: float) -> None:
+        """Draw a comparison, None clears it; ``unit`` is level-0 px per screen px."""
+        shapes = [
+            (number % len(make.ENTRANTS) + 1, one.shown.geometry)
+            for number, one in enumerate(comparison.entrants if comparison else ())
+            if one.model not in self.hidden
+            and one.shown is not None
+            and one.shown.geometry is not None
+        ]
+        if not shapes:
+            if self.present:
+                self.layer().data = np.zeros((2, 2), np.uint8)
+            return
+        bounds = shapely.total_bounds(np.array([s[1] for s in shapes], dtype=object))
+        window = _canvas(bounds, unit)
+        canvas = np.zeros((window.size[1], window.size[0]), np.uint8)
+        for value, geometry in reversed(shapes):  # the first one on top
+            draw_geometry(canvas, geometry, window, fill=None, line=value)
         layer: Labels = self.layer()
         place = self._frame.window_layer(window)
         layer.data = canvas
