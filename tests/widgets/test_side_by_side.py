@@ -67,7 +67,7 @@ def test_models_answer_side_by_side(open_dock, slide_copy):
     for name in ("histosam-small", "classical", own):
         assert box.rows[name].time.text().endswith(("ms", "s"))
         assert 0 <= float(box.rows[name].score.text()) <= 1
-    assert box.rows["histosam-small"].iou.text() == "in hand"
+    assert box.rows["histosam-small"].iou.text() == "shown"
     assert 0 < float(box.rows["classical"].iou.text()) < 1
     assert float(box.rows[own].iou.text()) > 0.9
     assert "IoU of every two masks" in box.agreement.text()
@@ -88,7 +88,7 @@ def test_models_answer_side_by_side(open_dock, slide_copy):
 
     hand.press(box.rows["classical"].take)
     assert hand.session.active[1].model == "classical"
-    assert box.rows["classical"].iou.text() == "in hand"
+    assert box.rows["classical"].iou.text() == "shown"
     assert "in hand" in hand.said
     hand.key(Qt.Key_N)
     (kept,) = list(hand.session.store.iterate())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from numpy.typing import NDArray
 
+    from napari_histosam.geometry.window import Window
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.session import Session
     from napari_histosam.viewer.overlays import Overlay
@@ -87,6 +89,7 @@ class Controller(Commands):
         self.comparison = ComparisonOverlay(viewer, frame)
         self.objects.layer()
         self._selected: tuple[str, ...] = ()
+        self._framed: tuple[Window, ...] = ()
         self._drawn_unit = self.unit
         session.preview_changed.connect(self._on_preview)
         session.prompts_changed.connect(self._on_prompts)
@@ -191,7 +194,7 @@ class Controller(Commands):
 
     def stroke_done(self) -> None:
         """Take the shown stroke away."""
-        self.prompts.show(self.session.prompts.all(), self.unit)
+        self._on_prompts()
 
     def set_frame(self, frame: SlideFrame) -> None:
         """Put the slide's layer and all of ours elsewhere, or to another µm scale."""
@@ -240,6 +243,22 @@ class Controller(Commands):
         self.preview.show(preview, active[0] if active else None, self.unit)
         if self.preview.present:
             self.keys.bind(self.preview.layer())
+        seen = self._seen()
+        if seen != self._framed:
+            self._framed = seen
+            self._on_prompts()
+
+    def _seen(self) -> tuple[Window, ...]:
+        """Return what the model saw, for models that look at more than one scale."""
+        found = self.session.active
+        if found is None:
+            return ()
+        _, shown = found
+        scales = self.session.registry.get(shown.model).window_scales
+        if len(scales) < 2:
+            return ()
+        sx, sy = shown.window.scale
+        return tuple(replace(shown.window, scale=(sx * s, sy * s)) for s in scales)
 
     def _on_comparison(self, comparison: Any) -> None:
         self.comparison.show(comparison, self.unit)
@@ -247,7 +266,7 @@ class Controller(Commands):
             self.keys.bind(self.comparison.layer())
 
     def _on_prompts(self) -> None:
-        self.prompts.show(self.session.prompts.all(), self.unit)
+        self.prompts.show(self.session.prompts.all(), self.unit, self._framed)
 
     def _on_selection(self, ids: tuple[str, ...]) -> None:
         changed = set(ids) ^ set(self._selected)

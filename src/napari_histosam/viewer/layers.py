@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 POSITIVE = "#22c55e"
 NEGATIVE = "#ef4444"
 ACCENT = "#38bdf8"
+SEEN = "#e2e8f0"
 # Of models side by side: told apart on pink tissue, also by the colour-blind (after Okabe and Ito).
 ENTRANTS = ("#38bdf8", "#facc15", "#10b981", "#fb7a1e", "#1d4ed8", "#d946ef", "#111827", "#f8fafc")
 

@@ -161,17 +161,27 @@ class ComparisonOverlay(Overlay):
 
 
 class PromptOverlay:
-    """Clicks as points; boxes, scribbles and the stroke under way as shapes."""
+    """Clicks as points; boxes, scribbles, what the model saw and the stroke under way as shapes."""
 
     def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
         self._clicks = Overlay(viewer, frame, lambda frame: make.add_clicks(viewer, frame))
         self._strokes = Overlay(viewer, frame, lambda frame: make.add_strokes(viewer, frame))
         self._prompts: Sequence[Prompt] = ()
+        self._seen: Sequence[Window] = ()
         self._unit = 1.0
 
-    def show(self, prompts: Sequence[Prompt], unit: float) -> None:
-        """Draw prompts; ``unit`` is level-0 px per screen px and sets the marks' size."""
-        self._prompts, self._unit = prompts, unit
+    def show(self, prompts: Sequence[Prompt], unit: float, seen: Sequence[Window] = ()) -> None:
+        """Draw prompts.
+
+        Parameters
+        ----------
+        prompts : sequence of Prompt
+        unit : float
+            Level-0 px per screen px; sets the marks' size.
+        seen : sequence of Window
+            What the model saw, drawn as frames.
+        """
+        self._prompts, self._seen, self._unit = prompts, seen, unit
         points = [p for p in prompts if p.geometry.geom_type == "Point"]
         if points or self._clicks.present:
             layer: Points = self._clicks.layer()
@@ -202,12 +212,14 @@ class PromptOverlay:
         self._strokes.set_frame(frame)
 
     def _draw(self, extra: list[tuple[str, NDArray[np.float64], str, float]]) -> None:
-        shapes = []
+        shapes = [
+            ("rectangle", _corners(window.bounds), make.SEEN, 1.5 * self._unit)
+            for window in self._seen
+        ]
         for prompt in self._prompts:
             if prompt.role == "box":
-                left, top, right, bottom = prompt.geometry.bounds
-                corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
-                shapes.append(("rectangle", corners - 0.5, make.ACCENT, 2 * self._unit))
+                corners = _corners(prompt.geometry.bounds)
+                shapes.append(("rectangle", corners, make.ACCENT, 2 * self._unit))
             elif prompt.geometry.geom_type == "LineString":
                 path = shapely.get_coordinates(prompt.geometry)[:, ::-1] - 0.5
                 shapes.append(("path", path, _colour(prompt), 4 * self._unit))
@@ -278,6 +290,12 @@ class ObjectOverlay(Overlay):
     def _refresh(self) -> None:
         if self.present:
             self._refresher.refresh(self.layer())
+
+
+def _corners(bounds: tuple[float, float, float, float]) -> NDArray[np.float64]:
+    """Return the corners (4, 2) of level-0 bounds, y first, where pixel centres are whole."""
+    left, top, right, bottom = bounds
+    return np.array([[top, left], [top, right], [bottom, right], [bottom, left]]) - 0.5
 
 
 def _colour(prompt: Prompt) -> str:

@@ -51,7 +51,7 @@ class CompareBox(QGroupBox):
         self.body = QWidget()
         self.grid = QGridLayout()
         self.grid.setContentsMargins(0, 0, 0, 0)
-        self.grid.setHorizontalSpacing(6)
+        self.grid.setHorizontalSpacing(4)
         self.grid.setVerticalSpacing(2)
         self.grid.setColumnStretch(1, 1)
         self.agreement = QLabel()
@@ -59,11 +59,12 @@ class CompareBox(QGroupBox):
         self.agreement.setWordWrap(True)
         inner = QVBoxLayout(self.body)
         inner.setContentsMargins(0, 0, 0, 0)
+        inner.setSpacing(4)
         inner.addWidget(note(HINT))
         inner.addLayout(self.grid)
         inner.addWidget(self.agreement)
         layout = QVBoxLayout(self)
-        layout.setSpacing(4)
+        layout.setContentsMargins(6, 4, 6, 4)
         layout.addWidget(self.body)
         self.toggled.connect(self._on_toggled)
         self.body.hide()
@@ -187,6 +188,7 @@ class _Row:
         self.eye: QToolButton = tool_button("", "Show or hide this outline", checkable=True)
         self.eye.setChecked(True)
         self.eye.setStyleSheet("QToolButton { padding: 0px; background: transparent; }")
+        self.eye.setFixedSize(22, 22)
         self.eye.toggled.connect(lambda on: box.outline(name, on))
         self.asked = QCheckBox(name)
         self.asked.setChecked(asked or at_work)
@@ -195,13 +197,14 @@ class _Row:
         self.asked.setToolTip(f"{name}: {what}")
         # Long names are cut off; the dock keeps its width.
         self.asked.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.asked.setMinimumWidth(90)
+        self.asked.setMinimumWidth(84)
         self.asked.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.asked.toggled.connect(lambda _on: box.ask())
         self.time, self.score, self.iou = QLabel(), QLabel(), QLabel()
         for cell in (self.time, self.score, self.iou):
             cell.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.take: QToolButton = tool_button("Take", f"Take the mask of {name} in hand")
+        self.take.setStyleSheet("QToolButton { padding: 2px 4px; }")
         self.take.clicked.connect(lambda _checked=False: box.take(name))
         self.show_nothing()
 
@@ -228,7 +231,7 @@ class _Row:
             self._fill("…", "", "", "The answer is on its way")
         else:
             spent = f"encoding {entrant.encode_ms:.0f} ms, decoding {entrant.decode_ms:.0f} ms"
-            shown = "in hand" if in_hand else "" if np.isnan(iou) else f"{iou:.2f}"
+            shown = "shown" if in_hand else "" if np.isnan(iou) else f"{iou:.2f}"
             empty = entrant.shown.geometry is None
             score = "empty" if empty else f"{entrant.shown.score:.2f}"
             self._fill(_time(entrant.encode_ms + entrant.decode_ms), score, shown, spent)
