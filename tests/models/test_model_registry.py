@@ -188,6 +188,7 @@ def test_import_takes_a_copy_and_it_can_be_loaded(
 
 def test_import_takes_weights_of_the_bundled_kind(registry: ModelRegistry, tmp_path: Path) -> None:
     import torch
+
     from napari_histosam.models.small.load import save_net
     from napari_histosam.models.small.network import SmallNet
 

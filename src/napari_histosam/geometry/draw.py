@@ -22,7 +22,7 @@ def draw_geometry(
     geometry: BaseGeometry,
     window: Window,
     *,
-    fill: int,
+    fill: int | None,
     line: int,
     thickness: int = 2,
 ) -> None:
@@ -35,7 +35,7 @@ def draw_geometry(
         Level-0 px, corner based. Anything else is left out.
     window : Window
     fill, line : int
-        Values for the inside and the outline.
+        Values for the inside and the outline; without ``fill`` the inside stays as it was.
     thickness : int
         Of the outline, in canvas px.
 
@@ -54,5 +54,6 @@ def draw_geometry(
             at = window.from_level0(shapely.get_coordinates(ring)) - 0.5
             rings.append(np.round(at * (1 << SHIFT)).astype(np.int32))
     if rings:
-        cv2.fillPoly(canvas, rings, fill, lineType=cv2.LINE_8, shift=SHIFT)
+        if fill is not None:
+            cv2.fillPoly(canvas, rings, fill, lineType=cv2.LINE_8, shift=SHIFT)
         cv2.polylines(canvas, rings, True, line, thickness, cv2.LINE_8, SHIFT)

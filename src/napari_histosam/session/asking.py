@@ -127,7 +127,7 @@ class Asking:
         self._wanted = card.name
 
         def work() -> Answerer:
-            model = self._registry.load(name, say=self._say)
+            model = self._registry.load(name, say=self.say)
             return Answerer(self._slide, model, self._cache)
 
         def loaded(answerer: Answerer) -> None:
@@ -239,7 +239,7 @@ class Asking:
         self.preview = preview
         self._ears.preview(preview)
 
-    def _say(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
         """Pass on what a model has to say, from whatever thread."""
         _log.info("%s", sentence)
         self._bench.tell(lambda: self._ears.said(sentence))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import shapely
@@ -12,6 +13,7 @@ from napari_histosam.errors import InputError
 from napari_histosam.models import EmbeddingCache, ModelRegistry
 from napari_histosam.records import Prompt
 from napari_histosam.session.asking import Asking, Ears
+from napari_histosam.session.comparing import Comparing
 from napari_histosam.session.fitting import fitted
 from napari_histosam.session.objects import ObjectDesk
 from napari_histosam.session.outcome import keep, to_objects
@@ -21,7 +23,7 @@ from napari_histosam.session.working import Workbench
 from napari_histosam.store import ObjectStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -29,13 +31,16 @@ if TYPE_CHECKING:
     from napari_histosam.exchange import ExportReport
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.models.cards import ModelCard
-    from napari_histosam.records import Role
+    from napari_histosam.records import Role, SlideObject
+    from napari_histosam.session.comparison import Comparison
     from napari_histosam.session.editing import Edit
     from napari_histosam.session.previews import ObjectPreview, Preview
     from napari_histosam.session.prompt_set import Moment
     from napari_histosam.slide import Slide
 
 DEFAULT_MODEL = "histosam-small"
+# Where an object's metadata say what other models answered to its prompts.
+COMPARED = "Compared with"
 
 
 class Session:
@@ -61,8 +66,8 @@ class Session:
     -----
     Signals: ``preview_changed(Preview or None)``, ``prompts_changed()``, ``busy_changed(str)``
     (what is going on; empty when idle), ``model_changed(ModelCard)``, ``failed(str)`` and
-    ``said(str)`` (sentences for the user), ``class_changed(str or None)``. All coordinates are
-    level-0 px, corner based.
+    ``said(str)`` (sentences for the user), ``class_changed(str or None)``,
+    ``comparison_changed(Comparison or None)``. All coordinates are level-0 px, corner based.
 
     What the user asks for and cannot be done raises an `InputError` at once. What goes wrong in a
     model comes through ``failed``; without a dispatcher it is raised as well.
@@ -88,6 +93,7 @@ class Session:
     failed = Signal(str)
     said = Signal(str)
     class_changed = Signal(object)
+    comparison_changed = Signal(object)
 
     def __init__(
         self,
@@ -125,12 +131,20 @@ class Session:
             card,
             self._bench,
             Ears(
-                preview=self.preview_changed.emit,
+                preview=self._on_preview,
                 model=self.model_changed.emit,
                 failed=self.failed.emit,
                 said=self.said.emit,
             ),
             lambda: usual_side(self.store, self.current_class),
+        )
+        self._comparing = Comparing(
+            slide,
+            self.registry,
+            self.cache,
+            self._bench,
+            self.comparison_changed.emit,
+            self._asking.say,
         )
         try:
             self.set_model(model)
@@ -299,6 +313,7 @@ class Session:
         shown = self.preview.objects if self.preview is not None else {}
         chosen = class_name or self.current_class
         made = to_objects(shown, class_name=chosen, author=self.author, seconds=seconds)
+        made = self._with_record(made, shown)
         if not made:
             raise InputError("The mask is empty; click inside the object or drag a box round it.")
         ids = keep(self.store, made, self.prompts.refines, class_name)
@@ -312,6 +327,50 @@ class Session:
         """Forget the prompts and the preview."""
         if len(self.prompts) or self.preview is not None:
             self._drop()
+
+    # -- side by side ------------------------------------------------------------------------
+
+    def compare(self, models: Iterable[str]) -> None:
+        """Have each prompt of the current object answered by further models, too; by none if empty.
+
+        Their answers come through ``comparison_changed`` and `comparison`, one by one, while the
+        model at work goes on answering first.
+
+        Raises
+        ------
+        InputError
+            If there is no such model.
+        """
+        self._comparing.choose(list(models))
+        self._ask_others()
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The models that are asked beside the one at work."""
+        return self._comparing.models
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What the models answer to the present prompts, as far as it is in."""
+        return self._comparing.current
+
+    def take(self, model: str) -> None:
+        """Show a model's answer of the comparison as the preview, to be corrected or accepted.
+
+        Raises
+        ------
+        InputError
+            If that model has not answered.
+        """
+        found = self.comparison
+        entrant = None if found is None else found.entrant(model)
+        if found is None or entrant is None or entrant.shown is None:
+            raise InputError(f"{model} has not answered the present prompts; wait for its mask.")
+        self._asking.check_answered()
+        if self.preview is not None and found.name in self.preview.objects:
+            self.prompts.note_correction(self.preview)
+            self._undone_edits = 0
+            self._asking.change(found.name, entrant.shown)
 
     # -- undo --------------------------------------------------------------------------------
 
@@ -386,6 +445,34 @@ class Session:
         self.prompts.add(given, self.preview, refines=link)
         self.prompts_changed.emit()
         self._asking.ask()
+
+    def _on_preview(self, preview: Preview | None) -> None:
+        self.preview_changed.emit(preview)
+        self._ask_others()
+
+    def _ask_others(self) -> None:
+        """Have the answer that is shown compared, or bring what is compared up to date."""
+        found, preview = self.active, self.preview
+        if not self._comparing.models or found is None or preview is None:
+            self._comparing.drop()
+            return
+        name, shown = found
+        side = usual_side(self.store, self.current_class)
+        self._comparing.ask(preview, name, shown.prompts, self.view_scale, side)
+
+    def _with_record(
+        self, made: dict[str, SlideObject], shown: Mapping[str, ObjectPreview]
+    ) -> dict[str, SlideObject]:
+        """Note on the compared object what the other models answered."""
+        found = self.comparison
+        if found is None or found.name not in made:
+            return made
+        record = found.record(shown[found.name].model)
+        if not record:
+            return made
+        one = made[found.name]
+        metadata = {**one.metadata, COMPARED: record}
+        return {**made, found.name: replace(one, metadata=metadata)}
 
     def _return_to(self, moment: Moment, count: int) -> str:
         self.prompts_changed.emit()

@@ -9,6 +9,8 @@ from napari_histosam.session import editing
 from napari_histosam.viewer.attempt import told
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari_histosam.session import Session
     from napari_histosam.session.editing import Edit
 
@@ -53,6 +55,17 @@ class Commands(ABC):
         """Prompt a further object before accepting."""
         self.session.next_object()
         self.say("The next clicks are for another object; accept keeps all of them.")
+
+    @told
+    def compare(self, models: Iterable[str]) -> None:
+        """Have prompts answered by further models, too."""
+        self.session.compare(models)
+
+    @told
+    def take(self, model: str) -> None:
+        """Show another model's answer as the one in hand."""
+        self.session.take(model)
+        self.say(f"The mask of {model} is in hand; accept keeps it.")
 
     @told
     def undo(self) -> None:

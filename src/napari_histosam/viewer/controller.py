@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -13,7 +14,12 @@ from napari_histosam.viewer.attempt import told
 from napari_histosam.viewer.commands import Commands
 from napari_histosam.viewer.frame import SlideFrame
 from napari_histosam.viewer.keys import KeyBindings
-from napari_histosam.viewer.overlays import ObjectOverlay, PreviewOverlay, PromptOverlay
+from napari_histosam.viewer.overlays import (
+    ComparisonOverlay,
+    ObjectOverlay,
+    PreviewOverlay,
+    PromptOverlay,
+)
 from napari_histosam.viewer.tools import Tool
 from napari_histosam.viewer.viewport import Viewport
 
@@ -25,8 +31,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from numpy.typing import NDArray
 
+    from napari_histosam.geometry.window import Window
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.session import Session
+    from napari_histosam.viewer.overlays import Overlay
 
 # Marks and the preview are drawn anew when the zoom has changed by this factor.
 REDRAW = 1.4
@@ -78,11 +86,14 @@ class Controller(Commands):
         self.objects = ObjectOverlay(viewer, frame, raster, dispatcher)
         self.preview = PreviewOverlay(viewer, frame)
         self.prompts = PromptOverlay(viewer, frame)
+        self.comparison = ComparisonOverlay(viewer, frame)
         self.objects.layer()
         self._selected: tuple[str, ...] = ()
+        self._framed: tuple[Window, ...] = ()
         self._drawn_unit = self.unit
         session.preview_changed.connect(self._on_preview)
         session.prompts_changed.connect(self._on_prompts)
+        session.comparison_changed.connect(self._on_comparison)
         session.store.changed.connect(self.objects.changed)
         session.objects.selection_changed.connect(self._on_selection)
         session.failed.connect(self.say)
@@ -114,6 +125,11 @@ class Controller(Commands):
         if object_id in self.session.store:
             self.session.objects.select([object_id])
             self.look_at(*self.session.store.get(object_id).geometry.bounds)
+
+    def outline(self, model: str, *, shown: bool) -> None:
+        """Draw a model's outline side by side with the others, or leave it away."""
+        (self.comparison.hidden.discard if shown else self.comparison.hidden.add)(model)
+        self._on_comparison(self.session.comparison)
 
     # -- where things are --------------------------------------------------------------------
 
@@ -160,6 +176,10 @@ class Controller(Commands):
         return str(active.mode) != "pan_zoom"
 
     @property
+    def _overlays(self) -> tuple[Overlay | PromptOverlay, ...]:
+        return self.objects, self.preview, self.comparison, self.prompts
+
+    @property
     def closed(self) -> bool:
         """Whether this has let go of viewer and session."""
         return self._closed
@@ -174,7 +194,7 @@ class Controller(Commands):
 
     def stroke_done(self) -> None:
         """Take the shown stroke away."""
-        self.prompts.show(self.session.prompts.all(), self.unit)
+        self._on_prompts()
 
     def set_frame(self, frame: SlideFrame) -> None:
         """Put the slide's layer and all of ours elsewhere, or to another µm scale."""
@@ -205,11 +225,13 @@ class Controller(Commands):
         camera.mouse_pan = True
         self.session.preview_changed.disconnect(self._on_preview)
         self.session.prompts_changed.disconnect(self._on_prompts)
+        self.session.comparison_changed.disconnect(self._on_comparison)
         self.session.store.changed.disconnect(self.objects.changed)
         self.session.objects.selection_changed.disconnect(self._on_selection)
         self.session.failed.disconnect(self.say)
         self.session.said.disconnect(self.say)
         self.prompts.remove()
+        self.comparison.remove()
         self.preview.remove()
         self.objects.remove()
 
@@ -221,9 +243,30 @@ class Controller(Commands):
         self.preview.show(preview, active[0] if active else None, self.unit)
         if self.preview.present:
             self.keys.bind(self.preview.layer())
+        seen = self._seen()
+        if seen != self._framed:
+            self._framed = seen
+            self._on_prompts()
+
+    def _seen(self) -> tuple[Window, ...]:
+        """Return what the model saw, for models that look at more than one scale."""
+        found = self.session.active
+        if found is None:
+            return ()
+        _, shown = found
+        scales = self.session.registry.get(shown.model).window_scales
+        if len(scales) < 2:
+            return ()
+        sx, sy = shown.window.scale
+        return tuple(replace(shown.window, scale=(sx * s, sy * s)) for s in scales)
+
+    def _on_comparison(self, comparison: Any) -> None:
+        self.comparison.show(comparison, self.unit)
+        if self.comparison.present:
+            self.keys.bind(self.comparison.layer())
 
     def _on_prompts(self) -> None:
-        self.prompts.show(self.session.prompts.all(), self.unit)
+        self.prompts.show(self.session.prompts.all(), self.unit, self._framed)
 
     def _on_selection(self, ids: tuple[str, ...]) -> None:
         changed = set(ids) ^ set(self._selected)
@@ -236,6 +279,7 @@ class Controller(Commands):
         drawn = self._drawn_unit / self.unit
         if not 1 / REDRAW <= drawn <= REDRAW and len(self.session.prompts):
             self._on_preview(self.session.preview)
+            self._on_comparison(self.session.comparison)
             self._on_prompts()
 
     def _on_active(self, event: Any) -> None:
@@ -245,7 +289,7 @@ class Controller(Commands):
 
     def _on_removed(self, event: Any) -> None:
         self.keys.forget(event.value)
-        ours = any(o.owns(event.value) for o in (self.objects, self.preview, self.prompts))
+        ours = any(overlay.owns(event.value) for overlay in self._overlays)
         if ours and self._dispatcher is not None:
             # Not at once: the viewer may be in the middle of removing all of its layers.
             self._dispatcher.call(lambda: self._bring_back(event.value))
@@ -256,6 +300,7 @@ class Controller(Commands):
             return
         self.objects.layer()
         self._on_preview(self.session.preview)
+        self._on_comparison(self.session.comparison)
         self._on_prompts()
         self.say(f"The layer {removed.name} is part of HistoSAM and is back; its eye hides it.")
 
@@ -272,9 +317,10 @@ class Controller(Commands):
 
     def _follow(self, frame: SlideFrame) -> None:
         self.viewport.frame = frame
-        for overlay in (self.objects, self.preview, self.prompts):
+        for overlay in self._overlays:
             overlay.set_frame(frame)
         self._on_preview(self.session.preview)
+        self._on_comparison(self.session.comparison)
         self._on_prompts()
         self._on_zoom()
 

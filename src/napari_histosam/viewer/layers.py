@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 POSITIVE = "#22c55e"
 NEGATIVE = "#ef4444"
 ACCENT = "#38bdf8"
+SEEN = "#e2e8f0"
+# Of models side by side: told apart on pink tissue, also by the colour-blind (after Okabe and Ito).
+ENTRANTS = ("#38bdf8", "#facc15", "#10b981", "#fb7a1e", "#1d4ed8", "#d946ef", "#111827", "#f8fafc")
 
 
 def slide_layer_kwargs(display: SlideDisplay, frame: SlideFrame) -> dict[str, Any]:
@@ -68,6 +71,21 @@ def add_preview(viewer: ViewerModel, frame: SlideFrame) -> Labels:
             }
         ),
         metadata={"histosam_overlay": "preview"},
+        **frame.layer(),
+    )
+
+
+def add_comparison(viewer: ViewerModel, frame: SlideFrame) -> Labels:
+    """Add the small layer that outlines what several models answer."""
+    from napari.utils.colormaps.standardize_color import transform_color
+
+    colours = {k: transform_color(v)[0] for k, v in enumerate(ENTRANTS, 1)}
+    return viewer.add_labels(
+        np.zeros((2, 2), np.uint8),
+        name="Side by side",
+        opacity=1.0,
+        colormap=colormap(colours),
+        metadata={"histosam_overlay": "comparison"},
         **frame.layer(),
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.records import Prompt
     from napari_histosam.session import Preview
+    from napari_histosam.session.comparison import Comparison
     from napari_histosam.store import Change, ObjectRaster
     from napari_histosam.viewer.frame import SlideFrame
 
@@ -121,18 +122,66 @@ class PreviewOverlay(Overlay):
         layer.editable = False
 
 
+class ComparisonOverlay(Overlay):
+    """The outlines of several models' answers, each in a colour of its own.
+
+    Attributes
+    ----------
+    hidden : set of str
+        Models whose outlines are not drawn.
+    """
+
+    def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
+        super().__init__(viewer, frame, lambda frame: make.add_comparison(viewer, frame))
+        self.hidden: set[str] = set()
+
+    def show(self, comparison: Comparison | None, unit: float) -> None:
+        """Draw a comparison, None clears it; ``unit`` is level-0 px per screen px."""
+        shapes = [
+            (number % len(make.ENTRANTS) + 1, one.shown.geometry)
+            for number, one in enumerate(comparison.entrants if comparison else ())
+            if one.model not in self.hidden
+            and one.shown is not None
+            and one.shown.geometry is not None
+        ]
+        if not shapes:
+            if self.present:
+                self.layer().data = np.zeros((2, 2), np.uint8)
+            return
+        bounds = shapely.total_bounds(np.array([s[1] for s in shapes], dtype=object))
+        window = _canvas(bounds, unit)
+        canvas = np.zeros((window.size[1], window.size[0]), np.uint8)
+        for value, geometry in reversed(shapes):  # the first one on top
+            draw_geometry(canvas, geometry, window, fill=None, line=value)
+        layer: Labels = self.layer()
+        place = self._frame.window_layer(window)
+        layer.data = canvas
+        layer.scale, layer.translate = place["scale"], place["translate"]
+        layer.editable = False
+
+
 class PromptOverlay:
-    """Clicks as points; boxes, scribbles and the stroke under way as shapes."""
+    """Clicks as points; boxes, scribbles, what the model saw and the stroke under way as shapes."""
 
     def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
         self._clicks = Overlay(viewer, frame, lambda frame: make.add_clicks(viewer, frame))
         self._strokes = Overlay(viewer, frame, lambda frame: make.add_strokes(viewer, frame))
         self._prompts: Sequence[Prompt] = ()
+        self._seen: Sequence[Window] = ()
         self._unit = 1.0
 
-    def show(self, prompts: Sequence[Prompt], unit: float) -> None:
-        """Draw prompts; ``unit`` is level-0 px per screen px and sets the marks' size."""
-        self._prompts, self._unit = prompts, unit
+    def show(self, prompts: Sequence[Prompt], unit: float, seen: Sequence[Window] = ()) -> None:
+        """Draw prompts.
+
+        Parameters
+        ----------
+        prompts : sequence of Prompt
+        unit : float
+            Level-0 px per screen px; sets the marks' size.
+        seen : sequence of Window
+            What the model saw, drawn as frames.
+        """
+        self._prompts, self._seen, self._unit = prompts, seen, unit
         points = [p for p in prompts if p.geometry.geom_type == "Point"]
         if points or self._clicks.present:
             layer: Points = self._clicks.layer()
@@ -163,12 +212,14 @@ class PromptOverlay:
         self._strokes.set_frame(frame)
 
     def _draw(self, extra: list[tuple[str, NDArray[np.float64], str, float]]) -> None:
-        shapes = []
+        shapes = [
+            ("rectangle", _corners(window.bounds), make.SEEN, 1.5 * self._unit)
+            for window in self._seen
+        ]
         for prompt in self._prompts:
             if prompt.role == "box":
-                left, top, right, bottom = prompt.geometry.bounds
-                corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
-                shapes.append(("rectangle", corners - 0.5, make.ACCENT, 2 * self._unit))
+                corners = _corners(prompt.geometry.bounds)
+                shapes.append(("rectangle", corners, make.ACCENT, 2 * self._unit))
             elif prompt.geometry.geom_type == "LineString":
                 path = shapely.get_coordinates(prompt.geometry)[:, ::-1] - 0.5
                 shapes.append(("path", path, _colour(prompt), 4 * self._unit))
@@ -239,6 +290,12 @@ class ObjectOverlay(Overlay):
     def _refresh(self) -> None:
         if self.present:
             self._refresher.refresh(self.layer())
+
+
+def _corners(bounds: tuple[float, float, float, float]) -> NDArray[np.float64]:
+    """Return the corners (4, 2) of level-0 bounds, y first, where pixel centres are whole."""
+    left, top, right, bottom = bounds
+    return np.array([[top, left], [top, right], [bottom, right], [bottom, left]]) - 0.5
 
 
 def _colour(prompt: Prompt) -> str:

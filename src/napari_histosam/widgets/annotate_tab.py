@@ -11,6 +11,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_histosam.widgets.class_bar import ClassBar
+from napari_histosam.widgets.compare_box import CompareBox
 from napari_histosam.widgets.model_box import ModelBox
 from napari_histosam.widgets.object_box import ObjectBox
 from napari_histosam.widgets.object_table import ObjectTable
@@ -34,11 +35,12 @@ class AnnotateTab(QWidget):
         self.classes = ClassBar()
         self.tools = ToolBar()
         self.object = ObjectBox()
+        self.compare = CompareBox(workbench)
         self.objects = ObjectTable()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.setSpacing(6)
-        for part in (self.model, self.classes, self.tools, self.object):
+        for part in (self.model, self.classes, self.tools, self.object, self.compare):
             layout.addWidget(part)
         layout.addWidget(self.objects, 1)
         self.model.said.connect(self.said)
@@ -51,5 +53,12 @@ class AnnotateTab(QWidget):
 
     def show_controller(self, controller: Controller | None) -> None:
         """Follow another session."""
-        for part in (self.model, self.classes, self.tools, self.object, self.objects):
+        for part in (
+            self.model,
+            self.classes,
+            self.tools,
+            self.object,
+            self.compare,
+            self.objects,
+        ):
             part.show_controller(controller)

@@ -145,6 +145,7 @@ class HistosamDock(QWidget):
 
     def _on_models(self) -> None:
         self.annotate.model.refresh(self.workbench.model)
+        self.annotate.compare.refresh()
 
     def _on_controller(self, controller: Controller | None) -> None:
         if self._closed:
