@@ -42,6 +42,13 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument("--batch", type=int, default=4, help="windows per step, all devices together")
     made.add_argument("--objects", type=int, default=8, help="objects asked for in a window")
     made.add_argument("--rate", type=float, help="peak learning rate; else the recipe's")
+    made.add_argument(
+        "--corrections",
+        type=float,
+        default=4.0,
+        metavar="K",
+        help="ask more often for what was corrected, by 1 + K (1 - IoU of the first mask)",
+    )
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--devices", type=int, default=1)
     made.add_argument("--nodes", type=int, default=1)
@@ -85,6 +92,7 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         sets=tuple(args.sets or ()),
         limit=args.limit,
         rate=args.rate,
+        corrections=args.corrections,
         accelerator=args.accelerator,
         memory_batch=args.memory_batch,
         threads=args.threads,

@@ -12,17 +12,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from napari_histosam.errors import InputError
+from napari_histosam.train.finetune.mining import epoch_of
 from napari_histosam.train.finetune.step import SUMS, Memory, Teacher
 from napari_histosam.train.finetune.validation import Examined, examined, judge, means
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from lightning_fabric import Fabric
     from torch import Tensor
 
@@ -109,7 +110,9 @@ class Loop:
             memory=Memory(min(plan.memory_batch or share, share)),
             alone=world == 1,
             note=self._note,
+            corrections=plan.corrections,
         )
+        self._order: tuple[int, list[Sample]] = (-1, [])
         self.step, self._seconds, self._told = 0, 0.0, 0.0
         self._sums = torch.zeros(1 + len(SUMS), dtype=torch.float64)
         self._epochs: list[dict[str, Any]] = []
@@ -170,12 +173,14 @@ class Loop:
 
     def _samples(self, epoch: int, place: int) -> list[Sample]:
         """Return this process's windows of a step."""
-        order = np.random.default_rng((self._plan.seed, epoch, 1)).permutation(len(self._train))
+        if self._order[0] != epoch:
+            plan = self._plan
+            self._order = epoch, epoch_of(self._train, plan.corrections, plan.seed, epoch)
+        order = self._order[1]
         # The last batch of an epoch is filled up from the epoch's beginning.
-        numbers = np.resize(order, self._per_epoch * self._batch)
-        batch = numbers[place * self._batch : (place + 1) * self._batch]
-        mine = batch[self._fabric.global_rank :: self._fabric.world_size]
-        return [self._train[i] for i in mine]
+        first = place * self._batch + self._fabric.global_rank
+        mine = range(first, (place + 1) * self._batch, self._fabric.world_size)
+        return [order[i % len(order)] for i in mine]
 
     def _share(self, sums: Tensor) -> Tensor:
         """Make gradients the means over the objects of all processes; return all sums."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from napari_histosam.models.devices import is_out_of_memory
 from napari_histosam.train.finetune.asking import question, turned
 from napari_histosam.train.finetune.correcting import add_corrections
 from napari_histosam.train.finetune.features import fresh
+from napari_histosam.train.finetune.mining import drawn, weights
 from napari_histosam.train.finetune.windows import Reader
 from napari_histosam.train.small import stain
 
@@ -77,6 +78,8 @@ class Teacher:
         out is begun again with less.
     note : callable of str
         Gets a sentence when less goes through at once.
+    corrections : float
+        See `napari_histosam.train.finetune.plan.Plan`.
     """
 
     model: Trainable
@@ -89,6 +92,7 @@ class Teacher:
     memory: Memory
     alone: bool
     note: Callable[[str], None]
+    corrections: float = 0.0
     reader: Reader = field(default_factory=Reader)
 
     def gradients(self, samples: Sequence[Sample], epoch: int) -> Tensor:
@@ -191,6 +195,8 @@ class Teacher:
 
     def _view(self, sample: Sample, rng: np.random.Generator) -> View:
         view = self.reader.read(sample)
+        if self.corrections == 0:
+            view = replace(view, prompts={})
         if self.encoded is not None:
             return view  # what is kept of it would not fit another look
         recolour = stain.recoloured if rng.random() < _RECOLOURED else None
@@ -201,7 +207,8 @@ class Teacher:
     ) -> list[Question]:
         numbers = sample.numbers
         count = min(self.objects, len(numbers))
-        chosen = [numbers[i] for i in np.sort(rng.permutation(len(numbers))[:count])]
+        worth = weights(sample, self.corrections)
+        chosen = [numbers[i] for i in np.sort(drawn(worth, count, rng))]
         made = [
             question(self.model, view, number, window, own)
             for number, own in zip(chosen, rng.spawn(count), strict=True)
@@ -219,4 +226,5 @@ class Teacher:
 def sample_seed(sample: Sample) -> list[int]:
     """Return numbers that tell a sample from all others, the same in every run."""
     name = f"{sample.entry.set_name}/{sample.entry.name}".encode()
-    return [*name, round(2 * sample.window.cx), round(2 * sample.window.cy)]
+    at = [round(2 * sample.window.cx), round(2 * sample.window.cy)]
+    return [*name, *at, sample.turn] if sample.turn else [*name, *at]
