@@ -33,6 +33,11 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the run; goes on there"
     )
+    made.add_argument(
+        "--finish",
+        action="store_true",
+        help="end the run in --out, running or paused, with the best epoch so far",
+    )
     made.add_argument("--name", help="of the model that is made")
     made.add_argument("--export", type=Path, metavar="FILE", help="also write one plain file")
     made.add_argument("--set", action="append", dest="sets", metavar="NAME", help="only this set")
@@ -103,11 +108,17 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     check_licence(registry, card.name)
     division = divide(plan)
     name = name_for(registry, plan, args.name)
+    if args.finish:
+        told = _ask_to_finish(plan)
+        if told is not None:
+            return told
     status = train(plan, division, base_hash(registry, card.name), list(division.notes))
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) != 0:
         return {"state": status.get("state")}, "The first process tells the result."
     if status["state"] != "done":
         return status, f"{status['message']} Run the same command to go on."
+    if status.get("early") and not status.get("best_epoch"):
+        return status, "\n".join([*status.get("notes", ()), status["message"]])
     made = keep(registry, plan, division, name)
     made, found, said = _compare(registry, made, division, plan, args)
     result = {
@@ -126,6 +137,25 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         result["export"] = str(args.export)
         lines.append(f"It was written to {args.export} as one plain file.")
     return result, "\n".join(lines)
+
+
+def _ask_to_finish(plan: Plan) -> tuple[dict[str, Any], str] | None:
+    """Have the run of a plan end; return what to say where another process does the rest."""
+    from napari_histosam.train.finetune.folder import RunFolder
+
+    folder = RunFolder(plan.out)
+    status = folder.status()
+    if not status:
+        raise InputError(f"{plan.out} holds no run to finish: start one without --finish.")
+    if status.get("state") == "done":
+        return None
+    folder.ask_to_finish()
+    if not folder.at_work():
+        return None
+    return status, (
+        f"The run in {plan.out} ends at its next step, keeps its best epoch and compares it with "
+        f"{plan.model}; the process that trains tells the result."
+    )
 
 
 def _compare(

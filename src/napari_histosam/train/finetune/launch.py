@@ -183,7 +183,10 @@ def _work(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> Non
     end: End = loop.run()
     fabric.barrier()
     if first:
-        folder.tell("paused" if end.state == "paused" else "done", end.message)
+        how = {"best_epoch": end.best_epoch, "early": end.early}
+        folder.tell("paused" if end.state == "paused" else "done", end.message, **how)
+        if end.state == "done":
+            folder.finished()
 
 
 def _note_classes(folder: RunFolder, division: Division) -> None:

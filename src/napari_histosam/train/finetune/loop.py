@@ -50,11 +50,14 @@ class End:
     message : str
     best_epoch : int
         0 is the base itself.
+    early : bool
+        Whether it ended because someone asked it to.
     """
 
     state: str
     message: str
     best_epoch: int
+    early: bool = False
 
 
 class Loop:
@@ -117,15 +120,21 @@ class Loop:
         self._sums = torch.zeros(1 + len(SUMS), dtype=torch.float64)
         self._epochs: list[dict[str, Any]] = []
         self._best, self._best_epoch = -1.0, 0
+        self._ended: str | None = None
         self._resume()
 
     def run(self) -> End:
-        """Train to the end, until nothing gets better, or until asked to stop."""
+        """Train to the end, until nothing gets better, or until asked to stop or to finish."""
+        if self._ended is not None:
+            return End("done", self._ended, self._best_epoch, early=True)
         self._saved = self._begun = time.monotonic()
         if not self._epochs:
             self._close_epoch()
         while self.step < self.steps and not self._stale():
-            if self._fabric.broadcast(self._first and self._folder.asked_to_stop()):
+            stop, finish = self._wishes()
+            if finish:
+                return self._finish()
+            if stop:
                 self._checkpoint()
                 return End("paused", f"Paused at {self._where()}.", self._best_epoch)
             self._learn()
@@ -138,6 +147,24 @@ class Loop:
             why = f"{self._plan.patience} epochs brought nothing better"
         message = f"Finished after {self._where()}: {why}; the best was epoch {self._best_epoch}."
         return End("done", message, self._best_epoch)
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Return whether someone asked to stop, and to finish; all processes get the same."""
+        mine = (False, False)
+        if self._first:
+            mine = self._folder.asked_to_stop(), self._folder.asked_to_finish()
+        return self._fabric.broadcast(mine)
+
+    def _finish(self) -> End:
+        """End for good: what was learned since the last validation is not judged and not kept."""
+        said = f"Finished early after {self._where()}, as asked"
+        if self._best_epoch:
+            self._ended = f"{said}; the best was epoch {self._best_epoch}."
+        else:
+            base = self._model.card.name
+            self._ended = f"{said}: no epoch was better than {base}, so there is no new model."
+        self._checkpoint()
+        return End("done", self._ended, self._best_epoch, early=True)
 
     @property
     def _first(self) -> bool:
@@ -267,6 +294,7 @@ class Loop:
                     "epochs": self._epochs,
                     "best": self._best,
                     "best_epoch": self._best_epoch,
+                    "ended": self._ended,
                 }
             )
 
@@ -289,6 +317,7 @@ class Loop:
         self.step, self._seconds = int(kept["step"]), float(kept["seconds"])
         self._sums, self._epochs = kept["sums"], list(kept["epochs"])
         self._best, self._best_epoch = float(kept["best"]), int(kept["best_epoch"])
+        self._ended = kept.get("ended")
         self._begun = time.monotonic()
         if self._first:
             self._folder.rewind(self.step)
