@@ -282,3 +282,58 @@ def test_finishing_needs_a_run_and_asks_the_process_that_trains(histosam, refuse
     assert "ends at its next step" in told
     assert folder.asked_to_finish()
     assert folder.status()["message"] == "At work."
+
+
+@pytest.mark.parametrize("part", [".mine.safetensors.", ".report.md."])
+def test_a_disk_that_is_full_at_the_end_costs_the_comparison_only(
+    histosam, data, tmp_path, monkeypatch, part
+):
+    import errno
+
+    from napari_histosam.models import files
+
+    out = tmp_path / "run"
+    mkstemp = files.tempfile.mkstemp
+
+    def full(*given, **words):
+        if part in words.get("prefix", ""):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return mkstemp(*given, **words)
+
+    asked = words(data, out, "--name", "mine", "--max-objects", 1, "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(files.tempfile, "mkstemp", full)
+        status, told, err = histosam(*asked)
+    assert (status, told) == (1, "")
+    assert err.startswith("histosam: The disk is full:")
+    assert err.count("\n") == 1
+    run = json.loads((out / "run.json").read_text("utf-8"))
+    assert run["state"] == "done"
+    assert run["notes"][-1].startswith(f"It was not compared with {SMALL}: The disk is full")
+    status, told, err = histosam(*asked)
+    assert (status, err) == (0, "")
+    found = json.loads(told)
+    assert found["message"] == run["message"]
+    assert not any("not compared" in note for note in found["notes"])
+    assert ModelRegistry().get("mine").trained.verdict == found["verdict"]
+
+
+def test_a_comparison_without_memory_keeps_the_run(histosam, data, tmp_path, monkeypatch):
+    import torch
+
+    from napari_histosam.models.small import model
+
+    def never(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    asked = words(data, tmp_path / "run", "--name", "mine", "--max-objects", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "find", never)
+        status, told, err = histosam(*asked)
+    assert (status, told) == (1, "")
+    assert err.startswith("histosam: This computer has not enough free memory for the model")
+    assert err.count("\n") == 1
+    run = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert run["state"] == "done"
+    assert "not enough free memory" in run["notes"][-1]
+    assert histosam(*asked)[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -82,6 +83,7 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
 def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     from napari_histosam.models import ModelRegistry
     from napari_histosam.models.trained import base_hash, check_trainable
+    from napari_histosam.train.finetune.folder import RunFolder
     from napari_histosam.train.finetune.launch import run as train
     from napari_histosam.train.finetune.plan import Plan
     from napari_histosam.train.finetune.result import keep, name_for
@@ -119,8 +121,13 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         return status, f"{status['message']} Run the same command to go on."
     if status.get("early") and not status.get("best_epoch"):
         return status, "\n".join([*status.get("notes", ()), status["message"]])
-    made = keep(registry, plan, division, name)
-    made, found, said = _compare(registry, made, division, plan, args)
+    try:
+        made = keep(registry, plan, division, name)
+        made, found, said = _compare(registry, made, division, plan, args)
+    except HistosamError as error:
+        with contextlib.suppress(HistosamError, OSError):
+            RunFolder(plan.out).note(f"It was not compared with {plan.model}: {error}")
+        raise
     result = {
         **status,
         "name": made.name,

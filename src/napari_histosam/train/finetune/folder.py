@@ -105,6 +105,10 @@ class RunFolder:
                 "a file named stop there; if that process is another program, remove run.json."
             )
         self._stop.unlink(missing_ok=True)
+        # Of a process that was killed while it wrote.
+        for folder in (self.path, self.features):
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
         about = {
             "run": before.get("run") or uuid.uuid4().hex[:12],
             "plan": dict(plan),

@@ -110,7 +110,7 @@ class Loop:
             device=fabric.device,
             autocast=fabric.autocast,
             backward=fabric.backward,
-            memory=Memory(min(plan.memory_batch or share, share)),
+            memory=Memory(min(plan.memory_batch or share, share), share * plan.objects),
             alone=world == 1,
             note=self._note,
             corrections=plan.corrections,
@@ -301,6 +301,8 @@ class Loop:
     def _resume(self) -> None:
         kept = self._folder.load()
         if kept is None:
+            if self._first:
+                self._folder.rewind(-1)  # of one that was killed before its first checkpoint
             return
         other = self._plan.difference(kept["plan"])
         if kept["windows"] != len(self._train):

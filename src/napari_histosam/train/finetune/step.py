@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from napari_histosam.errors import InputError
-from napari_histosam.models.devices import is_out_of_memory
+from napari_histosam.models.devices import free_memory, is_out_of_memory
 from napari_histosam.train.finetune.asking import question, turned
 from napari_histosam.train.finetune.correcting import add_corrections
 from napari_histosam.train.finetune.features import fresh
@@ -45,6 +44,9 @@ class Memory:
 
     windows: int
     objects: int = _AT_ONCE
+
+    def __post_init__(self) -> None:
+        self.objects = min(self.objects, _AT_ONCE)
 
     def shrink(self) -> bool:
         """Take half as much from now on; return whether that was possible."""
@@ -117,9 +119,7 @@ class Teacher:
                 error.__traceback__ = None  # its frames hold the tensors that must go
             for part in self.model.module.parameters():
                 part.grad = None
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            free_memory(self.device.type)
             if not self.alone or not self.memory.shrink():
                 raise InputError(
                     f"There is not enough memory on {self.device} to train {self.model.card.name} "
