@@ -130,7 +130,7 @@ class SamTrainable:
         for rows in groups.values():
             chosen = torch.tensor([of[r] for r in rows], device=embedding.device)
             batch = gathered([prompts[r] for r in rows], SIDE / _NET, str(embedding.device))
-            seen = embedding.float()[chosen]
+            seen = embedding[chosen].float()
             out.append(Answers(tuple(rows), *answers(self.module, seen, batch)))
         return out
 
