@@ -146,12 +146,11 @@ class SamTrainable:
         self,
         answers: Answers,
         truth: Tensor,
-        valid: Tensor | None,
         areas: Tensor,
         ambiguous: Tensor,
     ) -> PerObject:
         """Return SAM's own loss for each object."""
-        return per_object(answers.logits, answers.scores, truth, areas, ambiguous, valid)
+        return per_object(answers.logits, answers.scores, truth, areas, ambiguous)
 
     def teach(self, on: bool) -> None:
         """Switch the dropout of adapters; all else stays as in use."""

@@ -185,7 +185,6 @@ class Teacher:
         judged = self.model.loss(
             answers,
             stacked([q.asked.truth for q in chosen]),
-            None,  # all px are known: they belong to the object that is meant, or not
             torch.tensor([q.area for q in chosen], device=self.device),
             torch.tensor([q.asked.ambiguous for q in chosen], device=self.device),
         )
