@@ -209,3 +209,131 @@ def test_a_class_that_is_missing_is_told(histosam, data, tmp_path):
     status, told, err = histosam(*words(data, tmp_path / "run", "--max-objects", 1))
     assert (status, err) == (0, "")
     assert "No image that is held out has the class Tumour" in told
+
+
+@pytest.fixture
+def paused(histosam, data, tmp_path, monkeypatch):
+    """Return what trains until after the first epoch, which reaches a given figure."""
+    from napari_histosam.train.finetune import loop
+    from napari_histosam.train.finetune.folder import RunFolder
+
+    means = loop.means
+
+    def run(*ious):
+        told = iter(ious)
+        monkeypatch.setattr(loop, "means", lambda *a: {**means(*a), "val_iou": next(told)})
+        learn = loop.Loop._learn
+
+        def learning(self):
+            learn(self)
+            self._folder.ask_to_stop()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Loop, "_learn", learning)
+            status, _, err = histosam(*words(data, tmp_path / "run", "--epochs", 3))
+        assert (status, err) == (0, "")
+        assert RunFolder(tmp_path / "run").status()["state"] == "paused"
+        return tmp_path / "run"
+
+    return run
+
+
+def test_a_paused_run_is_finished_with_what_it_has(histosam, data, paused):
+    out = paused(0.5, 0.6)
+    more = ("--epochs", 3, "--name", "short", "--max-objects", 1, "--json")
+    status, told, err = histosam(*words(data, out, "--finish", *more))
+    assert (status, err) == (0, "")
+    found = json.loads(told)
+    assert (found["state"], found["best_epoch"], found["name"]) == ("done", 1, "short")
+    assert found["verdict"] in ("better", "same", "worse")
+    assert "Finished early after 1 of 3 epochs" in found["message"]
+    assert ModelRegistry().get("short").trained.figures["best_epoch"] == 1
+    again = json.loads(histosam(*words(data, out, *more))[1])
+    assert (again["message"], again["comparison"]) == (found["message"], found["comparison"])
+
+
+def test_a_run_that_is_no_better_is_finished_without_a_model(histosam, data, paused):
+    out = paused(0.5, 0.4)
+    before = set(ModelRegistry().cards())
+    words_ = words(data, out, "--epochs", 3, "--finish")
+    status, told, err = histosam(*words_)
+    assert (status, err) == (0, "")
+    assert "no epoch was better than histosam-small, so there is no new model." in told
+    status, told, _ = histosam(*words_, "--json")
+    assert (status, json.loads(told)["state"]) == (0, "done")
+    assert set(ModelRegistry().cards()) == before
+    assert not (out / "report.json").exists()
+
+
+def test_finishing_needs_a_run_and_asks_the_process_that_trains(histosam, refused, data, tmp_path):
+    import os
+
+    from napari_histosam.train.finetune.folder import RunFolder
+
+    out = tmp_path / "run"
+    assert "holds no run to finish" in refused(*words(data, out, "--finish"))
+    folder = RunFolder(out)
+    folder.make()
+    folder.tell("running", "At work.")
+    said = (out / "run.json").read_text("utf-8").replace(str(os.getpid()), str(os.getppid()))
+    (out / "run.json").write_text(said, "utf-8")
+    status, told, err = histosam(*words(data, out, "--finish"))
+    assert (status, err) == (0, "")
+    assert "ends at its next step" in told
+    assert folder.asked_to_finish()
+    assert folder.status()["message"] == "At work."
+
+
+@pytest.mark.parametrize("part", [".mine.safetensors.", ".report.md."])
+def test_a_disk_that_is_full_at_the_end_costs_the_comparison_only(
+    histosam, data, tmp_path, monkeypatch, part
+):
+    import errno
+
+    from napari_histosam.models import files
+
+    out = tmp_path / "run"
+    mkstemp = files.tempfile.mkstemp
+
+    def full(*given, **words):
+        if part in words.get("prefix", ""):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return mkstemp(*given, **words)
+
+    asked = words(data, out, "--name", "mine", "--max-objects", 1, "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(files.tempfile, "mkstemp", full)
+        status, told, err = histosam(*asked)
+    assert (status, told) == (1, "")
+    assert err.startswith("histosam: The disk is full:")
+    assert err.count("\n") == 1
+    run = json.loads((out / "run.json").read_text("utf-8"))
+    assert run["state"] == "done"
+    assert run["notes"][-1].startswith(f"It was not compared with {SMALL}: The disk is full")
+    status, told, err = histosam(*asked)
+    assert (status, err) == (0, "")
+    found = json.loads(told)
+    assert found["message"] == run["message"]
+    assert not any("not compared" in note for note in found["notes"])
+    assert ModelRegistry().get("mine").trained.verdict == found["verdict"]
+
+
+def test_a_comparison_without_memory_keeps_the_run(histosam, data, tmp_path, monkeypatch):
+    import torch
+
+    from napari_histosam.models.small import model
+
+    def never(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    asked = words(data, tmp_path / "run", "--name", "mine", "--max-objects", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "find", never)
+        status, told, err = histosam(*asked)
+    assert (status, told) == (1, "")
+    assert err.startswith("histosam: This computer has not enough free memory for the model")
+    assert err.count("\n") == 1
+    run = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert run["state"] == "done"
+    assert "not enough free memory" in run["notes"][-1]
+    assert histosam(*asked)[0] == 0

@@ -50,6 +50,10 @@ def work(folder: Path) -> int:
     status, result, said = _command(order.train_arguments(course.data, course.run))
     if status != DONE:
         return _end(course, status, said)
+    if "verdict" not in result and result.get("state") == "done":
+        # It was ended before it got any better; there is nothing to compare.
+        course.tell("failed", str(result["message"]))
+        return DONE
     if "verdict" not in result:
         course.tell("paused", str(result.get("message", "Paused.")))
         return DONE

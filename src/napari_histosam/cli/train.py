@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -39,6 +40,11 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument(
         "--probe", action="store_true", help="only measure what it would cost here; no --out needed"
     )
+    made.add_argument(
+        "--finish",
+        action="store_true",
+        help="end the run in --out, running or paused, with the best epoch so far",
+    )
     made.add_argument("--name", help="of the model that is made")
     made.add_argument("--export", type=Path, metavar="FILE", help="also write one plain file")
     made.add_argument("--set", action="append", dest="sets", metavar="NAME", help="only this set")
@@ -48,6 +54,13 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument("--batch", type=int, default=4, help="windows per step, all devices together")
     made.add_argument("--objects", type=int, default=8, help="objects asked for in a window")
     made.add_argument("--rate", type=float, help="peak learning rate; else the recipe's")
+    made.add_argument(
+        "--corrections",
+        type=float,
+        default=4.0,
+        metavar="K",
+        help="ask more often for what was corrected, by 1 + K (1 - IoU of the first mask)",
+    )
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--devices", type=int, default=1)
     made.add_argument("--nodes", type=int, default=1)
@@ -80,6 +93,7 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
 def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     from napari_histosam.models import ModelRegistry
     from napari_histosam.models.trained import base_hash, check_trainable
+    from napari_histosam.train.finetune.folder import RunFolder
     from napari_histosam.train.finetune.launch import run as train
     from napari_histosam.train.finetune.plan import Plan
     from napari_histosam.train.finetune.result import keep, name_for
@@ -95,6 +109,7 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         sets=tuple(args.sets or ()),
         limit=args.limit,
         rate=args.rate,
+        corrections=args.corrections,
         accelerator=args.accelerator,
         memory_batch=args.memory_batch,
         threads=args.threads,
@@ -107,13 +122,24 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         return probe.run(registry, plan, args.data is not None)
     division = divide(plan)
     name = name_for(registry, plan, args.name)
+    if args.finish:
+        told = _ask_to_finish(plan)
+        if told is not None:
+            return told
     status = train(plan, division, base_hash(registry, card.name), list(division.notes))
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) != 0:
         return {"state": status.get("state")}, "The first process tells the result."
     if status["state"] != "done":
         return status, f"{status['message']} Run the same command to go on."
-    made = keep(registry, plan, division, name)
-    made, found, said = _compare(registry, made, division, plan, args)
+    if status.get("early") and not status.get("best_epoch"):
+        return status, "\n".join([*status.get("notes", ()), status["message"]])
+    try:
+        made = keep(registry, plan, division, name)
+        made, found, said = _compare(registry, made, division, plan, args)
+    except HistosamError as error:
+        with contextlib.suppress(HistosamError, OSError):
+            RunFolder(plan.out).note(f"It was not compared with {plan.model}: {error}")
+        raise
     result = {
         **status,
         "name": made.name,
@@ -130,6 +156,25 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         result["export"] = str(args.export)
         lines.append(f"It was written to {args.export} as one plain file.")
     return result, "\n".join(lines)
+
+
+def _ask_to_finish(plan: Plan) -> tuple[dict[str, Any], str] | None:
+    """Have the run of a plan end; return what to say where another process does the rest."""
+    from napari_histosam.train.finetune.folder import RunFolder
+
+    folder = RunFolder(plan.out)
+    status = folder.status()
+    if not status:
+        raise InputError(f"{plan.out} holds no run to finish: start one without --finish.")
+    if status.get("state") == "done":
+        return None
+    folder.ask_to_finish()
+    if not folder.at_work():
+        return None
+    return status, (
+        f"The run in {plan.out} ends at its next step, keeps its best epoch and compares it with "
+        f"{plan.model}; the process that trains tells the result."
+    )
 
 
 def _compare(

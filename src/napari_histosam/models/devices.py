@@ -129,7 +129,7 @@ def with_fallback(
             if not is_out_of_memory(error):
                 raise
             error.__traceback__ = None  # its frames hold the tensors that must go
-        _free(device)
+        free_memory(device)
         if batch > 1:
             batch //= 2
             tell(f"Not enough memory on {device}: going on with smaller batches ({batch}).")
@@ -143,14 +143,34 @@ def with_fallback(
             )
 
 
-def _free(device: str) -> None:
+def free_memory(device: str) -> None:
+    """Give back what nothing uses any more, such as a failed attempt's tensors."""
     import torch
 
     gc.collect()
     if device.startswith("cuda") and torch.cuda.is_available():
         torch.cuda.empty_cache()
-    elif device == "mps" and torch.backends.mps.is_available():
+    elif device.startswith("mps") and torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def once_more(run: Callable[[], T], device: str) -> T:
+    """Return what a call returns; if memory runs out, free what can be freed and call again.
+
+    Parameters
+    ----------
+    run : callable
+        It must not keep half-done state.
+    device : str
+    """
+    try:
+        return run()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        error.__traceback__ = None  # its frames hold the tensors that must go
+    free_memory(device)
+    return run()
 
 
 def threads() -> int:

@@ -53,6 +53,7 @@ class EmbeddingCache:
         self._ram_bytes = 0
         self._disk: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.RLock()
+        self._warned = False
         if folder is not None:
             self._scan(folder)
 
@@ -172,7 +173,9 @@ class EmbeddingCache:
             size = path.stat().st_size
         except (HistosamError, OSError) as error:
             # The cache saves time; work goes on without it.
-            _log.warning("Embeddings are kept in memory only: %s", error)
+            if not self._warned:  # and not for every window
+                _log.warning("Embeddings are kept in memory only: %s", error)
+            self._warned = True
             return
         with self._lock:
             self._disk.pop(key, None)

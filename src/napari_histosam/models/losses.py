@@ -1,4 +1,4 @@
-"""Loss terms that the recipes of several decoders share; px that are not known can be left out."""
+"""Loss terms that the recipes of several decoders share."""
 
 from __future__ import annotations
 
@@ -31,33 +31,16 @@ class PerObject(NamedTuple):
     iou: Tensor
 
 
-def known(target: Tensor, valid: Tensor | None) -> Tensor:
-    """Return the weights (n, 1, h, w) of px: 1 where they are known.
-
-    Parameters
-    ----------
-    target : (n, m, h, w) tensor
-    valid : (n, h, w) bool tensor, optional
-        None: all are.
-    """
-    if valid is None:
-        return target.new_ones((len(target), 1, *target.shape[2:]))
-    return valid.to(target.dtype)[:, None]
-
-
-def dice(logits: Tensor, target: Tensor, weight: Tensor, smooth: float = 1.0) -> Tensor:
+def dice(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
     """Return 1 - Dice (n, m) of soft masks (Milletari et al. 2016, arXiv 1606.04797).
 
     Parameters
     ----------
     logits, target : (n, m, h, w) tensor
-    weight : (n, 1, h, w) tensor
-        From `known`.
     smooth : float
         Added above and below the line.
     """
-    probable = logits.sigmoid() * weight
-    target = target * weight
+    probable = logits.sigmoid()
     common = (probable * target).sum((2, 3))
     return 1 - (2 * common + smooth) / (probable.sum((2, 3)) + target.sum((2, 3)) + smooth)
 
@@ -78,7 +61,7 @@ def focal(logits: Tensor, target: Tensor, alpha: float | None = None) -> Tensor:
     return loss
 
 
-def ious(masks: Tensor, truth: Tensor, areas: Tensor, valid: Tensor | None = None) -> Tensor:
+def ious(masks: Tensor, truth: Tensor, areas: Tensor) -> Tensor:
     """Return the IoU (n, m) of masks with objects that may reach beyond the picture.
 
     Parameters
@@ -87,11 +70,7 @@ def ious(masks: Tensor, truth: Tensor, areas: Tensor, valid: Tensor | None = Non
     truth : (n, h, w) bool tensor
     areas : (n,) tensor
         The objects' whole areas in px.
-    valid : (n, h, w) bool tensor, optional
-        Where px are known; masks do not count elsewhere.
     """
-    if valid is not None:
-        masks = masks & valid[:, None]
     flat, inside = masks.flatten(2).float(), truth.flatten(1).float()
     common = (flat * inside[:, None]).sum(2)
     return common / (flat.sum(2) + areas[:, None] - common).clamp(min=1.0)

@@ -221,7 +221,6 @@ class Trainable(Protocol):
         self,
         answers: Answers,
         truth: Tensor,
-        valid: Tensor | None,
         areas: Tensor,
         ambiguous: Tensor,
     ) -> PerObject:
@@ -230,8 +229,7 @@ class Trainable(Protocol):
         Parameters
         ----------
         answers : Answers
-        truth, valid : (k, height, width) bool tensor
-            The object; where it is known what is there (None: everywhere).
+        truth : (k, height, width) bool tensor
         areas : (k,) tensor
             Whole areas in net px, also of what lies beyond the place.
         ambiguous : (k,) bool tensor

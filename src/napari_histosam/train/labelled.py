@@ -12,11 +12,14 @@ import cv2
 import numpy as np
 
 from napari_histosam.errors import InputError
+from napari_histosam.train.recorded import Records, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from napari_histosam.train.recorded import Recorded
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Entry:
     homes : frozenset of int or None
         Labels of the objects to be counted here, where overlapping images show others again; None
         for all.
+    recorded : mapping of int to Recorded
+        What is known of how an object was made, by its label.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Entry:
     group: str = ""
     classes: Mapping[str, str] = field(default_factory=dict, hash=False)
     homes: frozenset[int] | None = None
+    recorded: Mapping[int, Recorded] = field(default_factory=dict, hash=False)
 
     def class_of(self, label: int) -> str | None:
         """Return the class of an object, or None where it has none."""
@@ -114,7 +120,7 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
     items = _json(folder / "index.json")
     items = items.get("items", []) if isinstance(items, dict) else items
     wanted = _wanted(folder, None if splits is None else list(splits))
-    homes = _homes(folder)
+    known = records(folder)
     try:
         return [
             Entry(
@@ -126,7 +132,7 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
                 mpp=_mpp(item.get("mpp")),
                 group=str(item.get("group") or item.get("slide") or item["id"]),
                 classes=_classes(item),
-                homes=None if homes is None else homes.get(str(item["id"]), frozenset()),
+                **_known(known, str(item["id"])),
             )
             for item in items
             if "mask" in item
@@ -177,21 +183,11 @@ def _listed(folder: Path) -> tuple[Path | None, dict[str, Any] | None]:
     return path, listed if isinstance(listed, dict) else None
 
 
-def _homes(folder: Path) -> dict[str, frozenset[int]] | None:
-    """Return which objects each image is the home of, where ``objects.jsonl`` says so."""
-    path = folder / "objects.jsonl"
-    if not path.is_file():
-        return None
-    found: dict[str, set[int]] = {}
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                one = json.loads(line)
-                if one.get("home", True):
-                    found.setdefault(str(one["image"]), set()).add(int(one["number"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): restore it.") from error
-    return {name: frozenset(numbers) for name, numbers in found.items()}
+def _known(known: dict[str, Records] | None, name: str) -> dict[str, Any]:
+    if known is None:
+        return {}
+    here = known.get(name, Records())
+    return {"homes": frozenset(here.homes), "recorded": here.objects}
 
 
 def _classes(item: dict[str, Any]) -> dict[str, str]:

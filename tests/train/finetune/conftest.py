@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
+from napari_histosam.models import files
 from napari_histosam.models.registry import ModelRegistry
 from napari_histosam.models.trained import base_hash
 from napari_histosam.train.finetune import launch, settling, validation
@@ -75,3 +78,31 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], dict[str, Any]]:
         return launch.run(plan, division, known, list(division.notes))
 
     return run
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Return what makes the disk full for files whose names contain a part, after some of them."""
+
+    def set_up(part: str, after: int = 0) -> None:
+        mkstemp, fsync, bad, left = files.tempfile.mkstemp, os.fsync, set(), after
+
+        def made(*given: Any, **words: Any) -> tuple[int, str]:
+            nonlocal left
+            handle, name = mkstemp(*given, **words)
+            bad.discard(handle)
+            if part in str(words.get("prefix")):
+                left -= 1
+                if left < 0:
+                    bad.add(handle)
+            return handle, name
+
+        def full(handle: int) -> None:
+            if handle in bad:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            fsync(handle)
+
+        monkeypatch.setattr(files.tempfile, "mkstemp", made)
+        monkeypatch.setattr(files.os, "fsync", full)
+
+    return set_up

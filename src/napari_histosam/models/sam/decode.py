@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_histosam.models.sam.two_way import masks as upscaled
+from napari_histosam.models.sam.two_way import two_way
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,7 +27,8 @@ def answers(sam: Sam, embeddings: Tensor, batch: PromptBatch) -> tuple[Tensor, T
     """Return all four masks of each object and their predicted IoUs.
 
     segment-anything's own decoder takes many prompts of one image; here each prompt brings the
-    embedding of its image.
+    embedding of its image, and sums are made in another order, see
+    `napari_histosam.models.sam.two_way`.
 
     Parameters
     ----------
@@ -44,15 +48,15 @@ def answers(sam: Sam, embeddings: Tensor, batch: PromptBatch) -> tuple[Tensor, T
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     n, masks = len(embeddings), len(decoder.mask_tokens.weight)
     tokens = torch.cat([own.expand(n, -1, -1), sparse], 1)
-    positions = sam.prompt_encoder.get_dense_pe().expand(n, -1, -1, -1)
-    hidden, source = decoder.transformer(embeddings + dense, positions, tokens)
-    grid = source.transpose(1, 2).reshape(embeddings.shape)
-    fine = decoder.output_upscaling(grid)
+    positions = sam.prompt_encoder.get_dense_pe().flatten(2).transpose(1, 2)
+    image = (embeddings + dense).flatten(2).transpose(1, 2).contiguous()
+    hidden, source = two_way(decoder.transformer, image, positions.contiguous(), tokens)
     mixes = [
         mlp(hidden[:, 1 + number])
         for number, mlp in enumerate(decoder.output_hypernetworks_mlps[:masks])
     ]
-    logits = torch.einsum("nmc,nchw->nmhw", torch.stack(mixes, 1), fine)
+    side = embeddings.shape[-1]
+    logits = upscaled(decoder.output_upscaling, source, torch.stack(mixes, 1), side)
     return logits, decoder.iou_prediction_head(hidden[:, 0])
 
 

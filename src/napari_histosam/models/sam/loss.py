@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from napari_histosam.models.losses import PerObject, dice, focal, ious, known
+from napari_histosam.models.losses import PerObject, dice, focal, ious
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,6 @@ def per_object(
     truth: Tensor,
     areas: Tensor,
     ambiguous: Tensor,
-    valid: Tensor | None = None,
 ) -> PerObject:
     """Return the losses of each object.
 
@@ -39,8 +38,6 @@ def per_object(
     areas : (n,) tensor
         The objects' whole areas.
     ambiguous : (n,) bool tensor
-    valid : (n, h, w) bool tensor, optional
-        False where it is not known what is there.
     """
     n = len(logits)
     found = [logits.new_zeros(n, dtype=torch.float32) for _ in PerObject._fields]
@@ -49,25 +46,18 @@ def per_object(
         if len(rows):
             # Only the tokens that are taught: the others would cost most of the time.
             tokens = slice(1, None) if doubtful else slice(0, 1)
-            known_there = None if valid is None else valid[rows]
-            part = _tokens(
-                logits[rows, tokens], scores[rows, tokens], truth[rows], areas[rows], known_there
-            )
+            part = _tokens(logits[rows, tokens], scores[rows, tokens], truth[rows], areas[rows])
             found = [whole.index_copy(0, rows, p) for whole, p in zip(found, part, strict=True)]
     return PerObject(*found)
 
 
-def _tokens(
-    logits: Tensor, scores: Tensor, truth: Tensor, areas: Tensor, valid: Tensor | None
-) -> PerObject:
+def _tokens(logits: Tensor, scores: Tensor, truth: Tensor, areas: Tensor) -> PerObject:
     """Return the losses where the best of the tokens given is taught."""
     full = functional.interpolate(logits.float(), scale_factor=2.0, mode="bilinear")
     target = truth.float()[:, None].expand_as(full)
-    weight = known(full, valid)
-    spread = (focal(full, target, _ALPHA) * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1)
-    mask_loss = (_FOCAL * spread + dice(full, target, weight)).amin(1)
+    mask_loss = (_FOCAL * focal(full, target, _ALPHA).mean((2, 3)) + dice(full, target)).amin(1)
     with torch.no_grad():
-        iou = ious(full > 0, truth, areas, valid)
+        iou = ious(full > 0, truth, areas)
         error = (scores.float() - iou).abs().mean(1)
     score_loss = ((scores.float() - iou) ** 2).mean(1)
     return PerObject(mask_loss + score_loss, mask_loss.detach(), error, iou.amax(1))

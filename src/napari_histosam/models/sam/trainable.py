@@ -130,7 +130,7 @@ class SamTrainable:
         for rows in groups.values():
             chosen = torch.tensor([of[r] for r in rows], device=embedding.device)
             batch = gathered([prompts[r] for r in rows], SIDE / _NET, str(embedding.device))
-            seen = embedding.float()[chosen]
+            seen = embedding[chosen].float()
             out.append(Answers(tuple(rows), *answers(self.module, seen, batch)))
         return out
 
@@ -146,12 +146,11 @@ class SamTrainable:
         self,
         answers: Answers,
         truth: Tensor,
-        valid: Tensor | None,
         areas: Tensor,
         ambiguous: Tensor,
     ) -> PerObject:
         """Return SAM's own loss for each object."""
-        return per_object(answers.logits, answers.scores, truth, areas, ambiguous, valid)
+        return per_object(answers.logits, answers.scores, truth, areas, ambiguous)
 
     def teach(self, on: bool) -> None:
         """Switch the dropout of adapters; all else stays as in use."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from napari_histosam.models.losses import PerObject, dice, focal, ious, known
+from napari_histosam.models.losses import PerObject, dice, focal, ious
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,6 @@ def per_object(
     truth: Tensor,
     areas: Tensor,
     ambiguous: Tensor,
-    valid: Tensor | None = None,
 ) -> PerObject:
     """Return the losses of each object.
 
@@ -37,26 +36,23 @@ def per_object(
     areas : (n,) tensor
         The objects' whole areas, which may reach beyond the crop.
     ambiguous : (n,) bool tensor
-    valid : (n, h, w) bool tensor, optional
-        False where it is not known what is there.
     """
     full = functional.interpolate(logits.float(), scale_factor=2.0, mode="bilinear")
     target = truth.float()[:, None].expand_as(full)
-    weight = known(full, valid)
-    per_mask = dice(full, target, weight) + _FOCAL * _focal(full, target, weight)
+    per_mask = dice(full, target) + _FOCAL * _focal(full, target)
     others = per_mask[:, 1:]
     doubtful = others.amin(1) + _BOTH_OTHERS * others.sum(1)
     rest = torch.where(ambiguous, doubtful, _CLEAR_OTHERS * others.sum(1))
     mask_loss = per_mask[:, 0] + rest
     with torch.no_grad():
-        iou = ious(full > 0, truth, areas, valid)
+        iou = ious(full > 0, truth, areas)
         error = (scores.float().sigmoid() - iou).abs().mean(1)
     score_loss = functional.binary_cross_entropy_with_logits(scores.float(), iou, reduction="none")
     total = mask_loss + _SCORE * score_loss.mean(1)
     return PerObject(total, mask_loss.detach(), error, iou[:, 0])
 
 
-def _focal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def _focal(logits: Tensor, target: Tensor) -> Tensor:
     """Focal loss, normalised so that easy pixels weigh less."""
     # By the object's size and not the crop's, so that small objects count as large ones do.
-    return (focal(logits, target) * weight).sum((2, 3)) / (target.sum((2, 3)) + 16) * 2
+    return focal(logits, target).sum((2, 3)) / (target.sum((2, 3)) + 16) * 2

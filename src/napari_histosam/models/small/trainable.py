@@ -118,12 +118,11 @@ class SmallTrainable:
         self,
         answers: Answers,
         truth: Tensor,
-        valid: Tensor | None,
         areas: Tensor,
         ambiguous: Tensor,
     ) -> PerObject:
         """Return the loss that the network was trained with, for each object."""
-        return per_object(answers.logits, answers.scores, truth, areas, ambiguous, valid)
+        return per_object(answers.logits, answers.scores, truth, areas, ambiguous)
 
     def teach(self, on: bool) -> None:
         """Do nothing: there is no dropout, and norms keep their statistics."""

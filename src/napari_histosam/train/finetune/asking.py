@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # telling the scales apart.
 _OTHER_SCALE = 0.25
 _JITTER = 0.05
+# Share of questions that begin with the user's own first prompt, where it is recorded. The others
+# are drawn: one place for each object would be learned by heart.
+_RECORDED = 0.25
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Question:
 def question(
     model: Trainable, view: View, number: int, window: int, rng: np.random.Generator
 ) -> Question | None:
-    """Ask for an object as some user might, with prompts drawn at random.
+    """Ask for an object as some user might: with the user's own prompt, or at random.
 
     Returns
     -------
@@ -79,6 +82,9 @@ def question(
     points = np.array(asked.points, np.float64).reshape(-1, 2) + corner
     box = None if asked.box is None else asked.box + np.tile(corner, 2)
     prompts = ObjectPrompts(points, np.array(asked.labels), box)
+    given = view.prompts.get(number)
+    if given is not None and _hits(given, truth) and rng.random() < _RECORDED:
+        prompts, earlier = given, None
     places = model.places(prompts, earlier, (truth.shape[1], truth.shape[0]))
     side = math.sqrt(float(truth.sum()))
     place = min(places, key=lambda one: abs(math.log(side / one.factor / model.object_px)))
@@ -133,13 +139,35 @@ def plain_questions(
 def turned(view: View, rng: np.random.Generator, recolour: Callable | None = None) -> View:
     """Return a window in one of the eight ways to lay it down, now and then recoloured."""
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
+    side = view.image.shape[0]
 
     def laid(a: NDArray) -> NDArray:
         a = np.rot90(a, turns)
         return np.ascontiguousarray(a[:, ::-1] if flip else a)
 
-    out = replace(view, image=laid(view.image), labels=laid(view.labels))
+    def moved(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        for _ in range(turns):
+            xy = np.stack([xy[..., 1], side - xy[..., 0]], -1)
+        return np.stack([side - xy[..., 0], xy[..., 1]], -1) if flip else xy
+
+    def told(one: ObjectPrompts) -> ObjectPrompts:
+        if one.box is not None:
+            corners = moved(one.box.reshape(2, 2))
+            return replace(one, box=np.concatenate([corners.min(0), corners.max(0)]))
+        assert one.points is not None  # a click or a box
+        return replace(one, points=moved(one.points))
+
+    prompts = {number: told(one) for number, one in view.prompts.items()}
+    out = replace(view, image=laid(view.image), labels=laid(view.labels), prompts=prompts)
     return out if recolour is None else replace(out, image=recolour(out.image, rng))
+
+
+def _hits(given: ObjectPrompts, truth: Mask) -> bool:
+    """Tell whether a recorded click lies on the object; a box always counts."""
+    if given.points is None or not len(given.points):
+        return True
+    x, y = given.points[0].astype(int)
+    return bool(truth[min(y, len(truth) - 1), min(x, truth.shape[1] - 1)])
 
 
 def _surroundings(truth: Mask) -> tuple[Mask | None, tuple[int, int]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_histosam.models.devices import once_more
 from napari_histosam.models.embedding_cache import EmbeddingCache
 from napari_histosam.models.protocols import Embedding
 from napari_histosam.train.finetune.windows import Reader
@@ -40,6 +41,8 @@ class Encoded:
     device : torch.device
     autocast : callable
         Returns the precision's context.
+    note : callable of str
+        Gets a sentence if the folder does not take them.
     """
 
     def __init__(
@@ -49,9 +52,11 @@ class Encoded:
         weights_hash: str,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager],
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._model, self._hash = model, weights_hash
         self._device, self._autocast = device, autocast
+        self._folder, self._note, self._told = folder, note, False
         self._cache = EmbeddingCache(folder, _RAM_BYTES, _DISK_BYTES)
         self.encoded = 0
         """How many windows were encoded and not found."""
@@ -78,9 +83,22 @@ class Encoded:
             if view is None:
                 assert reader is not None
                 view = reader.read(sample)
-            found = self._cache.put(key, self._encode(view))
+            taken = view  # not None, also in the call
+            made = once_more(lambda: self._encode(taken), self._device.type)
+            found = self._cache.put(key, made)
             self.encoded += 1
+            self._look(key)
         return found
+
+    def _look(self, key: str) -> None:
+        """Say it once if what was encoded did not get onto the disk."""
+        if self._folder is None or self._told or (self._folder / f"{key}.npz").is_file():
+            return
+        self._told = True
+        self._note(
+            f"The features of windows cannot be kept in {self._folder}: they are kept in memory as "
+            "far as they fit, else encoded in each epoch again, which is slower; make room there."
+        )
 
     @torch.no_grad()
     def _encode(self, view: View) -> Embedding:

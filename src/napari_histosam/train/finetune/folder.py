@@ -1,4 +1,4 @@
-"""The folder of a run: its state, progress for whoever follows it, checkpoints, the stop file.
+"""The folder of a run: its state, progress for whoever follows it, checkpoints, wishes to end.
 
 ``run.json``        what is done and how it stands: running, paused, done or failed, in one sentence
 ``progress.jsonl``  one row per reported step and per epoch, appended
@@ -7,6 +7,7 @@
 ``best.safetensors``  what was trained, at the best epoch
 ``features/``       kept features, where the encoder is not trained
 ``stop``            put there by anyone: the run writes ``last.pt`` and pauses
+``finish``          put there by anyone: the run ends for good, with the best epoch so far
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = Literal["running", "paused", "done", "failed"]
+# Seconds by which clocks of processes and files may differ.
+_CLOCK = 2.0
 COLUMNS = (
     "epoch",
     "step",
@@ -61,7 +64,7 @@ class RunFolder:
         self.path = path
         self.last, self.best = path / "last.pt", path / "best.safetensors"
         self.features = path / "features"
-        self._stop = path / "stop"
+        self._stop, self._finish = path / "stop", path / "finish"
 
     def make(self) -> None:
         """Make the folder.
@@ -96,12 +99,16 @@ class RunFolder:
             If another process is at work here.
         """
         before = self.status()
-        if before.get("state") == "running" and _is_another(before.get("pid")):
+        if self.at_work():
             raise InputError(
                 f"{self.path} is being trained in by process {before['pid']}: wait for it, or put "
                 "a file named stop there; if that process is another program, remove run.json."
             )
         self._stop.unlink(missing_ok=True)
+        # Of a process that was killed while it wrote.
+        for folder in (self.path, self.features):
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
         about = {
             "run": before.get("run") or uuid.uuid4().hex[:12],
             "plan": dict(plan),
@@ -137,6 +144,17 @@ class RunFolder:
             notes=[*told.get("notes", []), sentence],
         )
 
+    def at_work(self) -> bool:
+        """Tell whether another process trains here."""
+        before = self.status()
+        if before.get("state") != "running":
+            return False
+        try:
+            written = (self.path / "run.json").stat().st_mtime
+        except OSError:
+            return False
+        return _is_another(before.get("pid"), written)
+
     def asked_to_stop(self) -> bool:
         """Tell whether someone put the stop file there."""
         return self._stop.exists()
@@ -144,6 +162,18 @@ class RunFolder:
     def ask_to_stop(self) -> None:
         """Have the run pause at its next step."""
         self._stop.touch()
+
+    def asked_to_finish(self) -> bool:
+        """Tell whether someone put the finish file there."""
+        return self._finish.exists()
+
+    def ask_to_finish(self) -> None:
+        """Have the run end at its next step, with what is best so far; also a paused one."""
+        self._finish.touch()
+
+    def finished(self) -> None:
+        """Take the wish to finish away: it is granted."""
+        self._finish.unlink(missing_ok=True)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Append a row of progress, whole lines only.
@@ -225,14 +255,16 @@ class RunFolder:
         write_trained(self.best, state, about)
 
 
-def _is_another(pid: Any) -> bool:
-    """Tell whether a process lives and is not this one; never on Windows, where asking ends it."""
-    if not isinstance(pid, int) or pid == os.getpid() or os.name == "nt":
+def _is_another(pid: Any, written: float) -> bool:
+    """Tell whether the process that wrote a file (seconds since 1970) lives and is not this one."""
+    import psutil
+
+    if not isinstance(pid, int) or pid == os.getpid():
         return False
     try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
+        # One that is younger than what it is said to have written has only got the number.
+        return psutil.Process(pid).create_time() < written + _CLOCK
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
         return False
-    return True
+    except psutil.Error:  # it is there and belongs to someone else
+        return True

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_histosam.errors import Cancelled, HistosamError, InputError
+from napari_histosam.models.devices import free_memory, is_out_of_memory
 from napari_histosam.train.finetune.folder import RunFolder
 from napari_histosam.train.finetune.loop import End, Loop
 
@@ -78,7 +79,8 @@ def run(plan: Plan, division: Division, base_hash: str, notes: list[str]) -> dic
                 fabric.launch()
                 _work(fabric, plan, division, base_hash)
         except BaseException as error:
-            raise _told(error, folder, first) from error
+            raise _told(error, folder, first, plan) from error
+    free_memory(fabric.device.type)  # for whoever compares models next
     status = folder.status()
     if caught and status.get("state") == "paused":
         raise Cancelled(status["message"])
@@ -131,8 +133,10 @@ def _child(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> No
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _work(fabric, plan, division, base_hash)
-    except HistosamError as error:
-        RunFolder(plan.out).fail(str(error))
+    except Exception as error:
+        # Whoever started this process gets a trace in words, and no error.
+        if isinstance(error, (HistosamError, OSError)) or is_out_of_memory(error):
+            raise _told(error, RunFolder(plan.out), True, plan) from error
         raise
 
 
@@ -172,7 +176,7 @@ def _work(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> Non
         _note_classes(folder, division)
     encoded = None
     if plan.method == "decoder":
-        encoded = Encoded(model, folder.features, base_hash, fabric.device, fabric.autocast)
+        encoded = Encoded(model, folder.features, base_hash, fabric.device, fabric.autocast, note)
         mine = [*train, *val][fabric.global_rank :: fabric.world_size]
 
         def report(done: int) -> None:
@@ -188,7 +192,10 @@ def _work(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> Non
     if first and end.state == "done":
         end = _settle(model, train, val, plan, folder, end, about)
     if first:
-        folder.tell("paused" if end.state == "paused" else "done", end.message)
+        how = {"best_epoch": end.best_epoch, "early": end.early}
+        folder.tell("paused" if end.state == "paused" else "done", end.message, **how)
+        if end.state == "done":
+            folder.finished()
 
 
 def _settle(
@@ -204,6 +211,8 @@ def _settle(
     from napari_histosam.models.checkpoint import read_checkpoint
     from napari_histosam.train.finetune.settling import settled
 
+    if end.early and not end.best_epoch:
+        return end  # nothing was learned that would be kept
     best = read_checkpoint(folder.best, strip=False)
     if set(best) - set(model.state()):
         return end  # it was done before
@@ -245,8 +254,10 @@ def _write(action: Callable[[], Any]) -> None:
         raise InputError(f"The run's folder cannot be written: {error}.") from error
 
 
-def _told(error: BaseException, folder: RunFolder, first: bool) -> BaseException:
+def _told(error: BaseException, folder: RunFolder, first: bool, plan: Plan) -> BaseException:
     """Return an error as it shall reach the user, and write it down."""
+    from torch.multiprocessing.spawn import ProcessExitedException
+
     if isinstance(error, (Cancelled, KeyboardInterrupt)):
         return error
     said = folder.status()
@@ -259,9 +270,22 @@ def _told(error: BaseException, folder: RunFolder, first: bool) -> BaseException
             "run the same command to go on from the last checkpoint."
         )
         wrapped = InputError(message)
+    elif is_out_of_memory(error):
+        message = (
+            f"There is not enough memory to train {plan.model} by {plan.method}: close other "
+            "programs, choose the method decoder or a smaller model, or give --accelerator cpu; "
+            "the same options go on from the last checkpoint."
+        )
+        wrapped = InputError(message)
     elif said.get("state") == "failed":
         # A process of its own told its reason before it ended.
         return InputError(said["message"])
+    elif isinstance(error, ProcessExitedException):
+        message = (
+            "A process of the training was ended from outside, perhaps for want of memory: run the "
+            "same command to go on from the last checkpoint."
+        )
+        wrapped = InputError(message)
     else:
         message = f"The training ended with an unexpected {type(error).__name__}: {error}"
         wrapped = None

@@ -12,17 +12,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from napari_histosam.errors import InputError
+from napari_histosam.train.finetune.mining import epoch_of
 from napari_histosam.train.finetune.step import SUMS, Memory, Teacher
 from napari_histosam.train.finetune.validation import Examined, examined, judge, means
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from lightning_fabric import Fabric
     from torch import Tensor
 
@@ -49,11 +50,14 @@ class End:
     message : str
     best_epoch : int
         0 is the base itself.
+    early : bool
+        Whether it ended because someone asked it to.
     """
 
     state: str
     message: str
     best_epoch: int
+    early: bool = False
 
 
 class Loop:
@@ -106,23 +110,31 @@ class Loop:
             device=fabric.device,
             autocast=fabric.autocast,
             backward=fabric.backward,
-            memory=Memory(min(plan.memory_batch or share, share)),
+            memory=Memory(min(plan.memory_batch or share, share), share * plan.objects),
             alone=world == 1,
             note=self._note,
+            corrections=plan.corrections,
         )
+        self._order: tuple[int, list[Sample]] = (-1, [])
         self.step, self._seconds, self._told = 0, 0.0, 0.0
         self._sums = torch.zeros(1 + len(SUMS), dtype=torch.float64)
         self._epochs: list[dict[str, Any]] = []
         self._best, self._best_epoch = -1.0, 0
+        self._ended: str | None = None
         self._resume()
 
     def run(self) -> End:
-        """Train to the end, until nothing gets better, or until asked to stop."""
+        """Train to the end, until nothing gets better, or until asked to stop or to finish."""
+        if self._ended is not None:
+            return End("done", self._ended, self._best_epoch, early=True)
         self._saved = self._begun = time.monotonic()
         if not self._epochs:
             self._close_epoch()
         while self.step < self.steps and not self._stale():
-            if self._fabric.broadcast(self._first and self._folder.asked_to_stop()):
+            stop, finish = self._wishes()
+            if finish:
+                return self._finish()
+            if stop:
                 self._checkpoint()
                 return End("paused", f"Paused at {self._where()}.", self._best_epoch)
             self._learn()
@@ -135,6 +147,24 @@ class Loop:
             why = f"{self._plan.patience} epochs brought nothing better"
         message = f"Finished after {self._where()}: {why}; the best was epoch {self._best_epoch}."
         return End("done", message, self._best_epoch)
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Return whether someone asked to stop, and to finish; all processes get the same."""
+        mine = (False, False)
+        if self._first:
+            mine = self._folder.asked_to_stop(), self._folder.asked_to_finish()
+        return self._fabric.broadcast(mine)
+
+    def _finish(self) -> End:
+        """End for good: what was learned since the last validation is not judged and not kept."""
+        said = f"Finished early after {self._where()}, as asked"
+        if self._best_epoch:
+            self._ended = f"{said}; the best was epoch {self._best_epoch}."
+        else:
+            base = self._model.card.name
+            self._ended = f"{said}: no epoch was better than {base}, so there is no new model."
+        self._checkpoint()
+        return End("done", self._ended, self._best_epoch, early=True)
 
     @property
     def _first(self) -> bool:
@@ -170,12 +200,14 @@ class Loop:
 
     def _samples(self, epoch: int, place: int) -> list[Sample]:
         """Return this process's windows of a step."""
-        order = np.random.default_rng((self._plan.seed, epoch, 1)).permutation(len(self._train))
+        if self._order[0] != epoch:
+            plan = self._plan
+            self._order = epoch, epoch_of(self._train, plan.corrections, plan.seed, epoch)
+        order = self._order[1]
         # The last batch of an epoch is filled up from the epoch's beginning.
-        numbers = np.resize(order, self._per_epoch * self._batch)
-        batch = numbers[place * self._batch : (place + 1) * self._batch]
-        mine = batch[self._fabric.global_rank :: self._fabric.world_size]
-        return [self._train[i] for i in mine]
+        first = place * self._batch + self._fabric.global_rank
+        mine = range(first, (place + 1) * self._batch, self._fabric.world_size)
+        return [order[i % len(order)] for i in mine]
 
     def _share(self, sums: Tensor) -> Tensor:
         """Make gradients the means over the objects of all processes; return all sums."""
@@ -262,12 +294,15 @@ class Loop:
                     "epochs": self._epochs,
                     "best": self._best,
                     "best_epoch": self._best_epoch,
+                    "ended": self._ended,
                 }
             )
 
     def _resume(self) -> None:
         kept = self._folder.load()
         if kept is None:
+            if self._first:
+                self._folder.rewind(-1)  # of one that was killed before its first checkpoint
             return
         other = self._plan.difference(kept["plan"])
         if kept["windows"] != len(self._train):
@@ -284,6 +319,7 @@ class Loop:
         self.step, self._seconds = int(kept["step"]), float(kept["seconds"])
         self._sums, self._epochs = kept["sums"], list(kept["epochs"])
         self._best, self._best_epoch = float(kept["best"]), int(kept["best_epoch"])
+        self._ended = kept.get("ended")
         self._begun = time.monotonic()
         if self._first:
             self._folder.rewind(self.step)

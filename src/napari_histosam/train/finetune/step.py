@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import gc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from napari_histosam.errors import InputError
-from napari_histosam.models.devices import is_out_of_memory
+from napari_histosam.models.devices import free_memory, is_out_of_memory
 from napari_histosam.train.finetune.asking import question, turned
 from napari_histosam.train.finetune.correcting import add_corrections
 from napari_histosam.train.finetune.features import fresh
+from napari_histosam.train.finetune.mining import drawn, weights
 from napari_histosam.train.finetune.windows import Reader
 from napari_histosam.train.small import stain
 
@@ -44,6 +44,9 @@ class Memory:
 
     windows: int
     objects: int = _AT_ONCE
+
+    def __post_init__(self) -> None:
+        self.objects = min(self.objects, _AT_ONCE)
 
     def shrink(self) -> bool:
         """Take half as much from now on; return whether that was possible."""
@@ -77,6 +80,8 @@ class Teacher:
         out is begun again with less.
     note : callable of str
         Gets a sentence when less goes through at once.
+    corrections : float
+        See `napari_histosam.train.finetune.plan.Plan`.
     """
 
     model: Trainable
@@ -89,6 +94,7 @@ class Teacher:
     memory: Memory
     alone: bool
     note: Callable[[str], None]
+    corrections: float = 0.0
     reader: Reader = field(default_factory=Reader)
 
     def gradients(self, samples: Sequence[Sample], epoch: int) -> Tensor:
@@ -113,9 +119,7 @@ class Teacher:
                 error.__traceback__ = None  # its frames hold the tensors that must go
             for part in self.model.module.parameters():
                 part.grad = None
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            free_memory(self.device.type)
             if not self.alone or not self.memory.shrink():
                 raise InputError(
                     f"There is not enough memory on {self.device} to train {self.model.card.name} "
@@ -181,7 +185,6 @@ class Teacher:
         judged = self.model.loss(
             answers,
             stacked([q.asked.truth for q in chosen]),
-            None,  # all px are known: they belong to the object that is meant, or not
             torch.tensor([q.area for q in chosen], device=self.device),
             torch.tensor([q.asked.ambiguous for q in chosen], device=self.device),
         )
@@ -191,6 +194,8 @@ class Teacher:
 
     def _view(self, sample: Sample, rng: np.random.Generator) -> View:
         view = self.reader.read(sample)
+        if self.corrections == 0:
+            view = replace(view, prompts={})
         if self.encoded is not None:
             return view  # what is kept of it would not fit another look
         recolour = stain.recoloured if rng.random() < _RECOLOURED else None
@@ -201,7 +206,8 @@ class Teacher:
     ) -> list[Question]:
         numbers = sample.numbers
         count = min(self.objects, len(numbers))
-        chosen = [numbers[i] for i in np.sort(rng.permutation(len(numbers))[:count])]
+        worth = weights(sample, self.corrections)
+        chosen = [numbers[i] for i in np.sort(drawn(worth, count, rng))]
         made = [
             question(self.model, view, number, window, own)
             for number, own in zip(chosen, rng.spawn(count), strict=True)
@@ -219,4 +225,5 @@ class Teacher:
 def sample_seed(sample: Sample) -> list[int]:
     """Return numbers that tell a sample from all others, the same in every run."""
     name = f"{sample.entry.set_name}/{sample.entry.name}".encode()
-    return [*name, round(2 * sample.window.cx), round(2 * sample.window.cy)]
+    at = [round(2 * sample.window.cx), round(2 * sample.window.cy)]
+    return [*name, *at, sample.turn] if sample.turn else [*name, *at]

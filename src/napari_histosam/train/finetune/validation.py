@@ -6,12 +6,14 @@ and not through the session's windows, which is why the verdict at the end comes
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from napari_histosam.models.devices import once_more
 from napari_histosam.train.finetune.asking import plain_questions
 from napari_histosam.train.finetune.correcting import follow_up, seen
 from napari_histosam.train.finetune.features import fresh
@@ -82,24 +84,31 @@ def judge(
     """
     model.teach(False)
     reader, out = Reader(), np.full((len(objects), len(COLUMNS)), np.nan)
-    by_window: dict[tuple, list[int]] = {}
-    for row, one in enumerate(objects):
-        by_window.setdefault(tuple(sample_seed(one.sample)), []).append(row)
-    for rows in by_window.values():
+
+    def figures(rows: Sequence[int]) -> list[list[float]]:
         sample = objects[rows[0]].sample
         view = reader.read(sample)
         asked = [_questions(model, view, objects[row]) for row in rows]
         places = {q.place for pair in asked for part in pair for q in part}
+        missing = [np.nan] * len(COLUMNS)
         if not places:
-            continue
+            return [missing] * len(rows)
         with autocast():
             if encoded is not None:
                 features = encoded.of([sample], [view])
             else:
                 features = fresh(model, [view], places, device)
-            for row, (clicked, boxed) in zip(rows, asked, strict=True):
-                if clicked and boxed:
-                    out[row] = _one(model, clicked, boxed, features)
+            return [
+                _one(model, clicked, boxed, features) if clicked and boxed else missing
+                for clicked, boxed in asked
+            ]
+
+    by_window: dict[tuple, list[int]] = {}
+    for row, one in enumerate(objects):
+        by_window.setdefault(tuple(sample_seed(one.sample)), []).append(row)
+    for rows in by_window.values():
+        # A step leaves little free; objects are decoded one by one here, so there is no less.
+        out[rows] = once_more(functools.partial(figures, rows), device.type)
     return out
 
 

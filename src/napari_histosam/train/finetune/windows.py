@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
@@ -16,10 +16,11 @@ import numpy as np
 
 from napari_histosam.errors import InputError
 from napari_histosam.geometry.window import Window
+from napari_histosam.models.protocols import ObjectPrompts
 from napari_histosam.slide import open_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,11 +45,14 @@ class Sample:
         In px of the image.
     numbers : tuple of int
         Labels of the objects that this window shows better than any other.
+    turn : int
+        How often the same window was taken before in an epoch.
     """
 
     entry: Entry
     window: Window
     numbers: tuple[int, ...]
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,13 @@ class View:
     ----------
     image : (side, side, 3) uint8 array
     labels : (side, side) int32 array
+    prompts : mapping of int to ObjectPrompts
+        The user's first prompt for an object, by label, where it is recorded; window px.
     """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
+    prompts: Mapping[int, ObjectPrompts] = field(default_factory=dict)
 
 
 class Reader:
@@ -86,7 +93,7 @@ class Reader:
         window = sample.window
         with open_array([image], None, sample.entry.name) as slide:
             pixels = slide.read(window)
-        return View(pixels, _nearest(labels, window))
+        return View(pixels, _nearest(labels, window), _prompts(sample))
 
     def whole(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Return image (h, w, 3) and labels (h, w)."""
@@ -146,6 +153,25 @@ def parts_of(card: ModelCard, side: int) -> int:
     """Return how many windows of a model cover an image of ``side`` px at the model's scale."""
     scale = 1.0 if card.mpp is not None else _picture_scale(side, card)
     return len(_centres(side, card.window_px * scale)) ** 2
+
+
+def _prompts(sample: Sample) -> dict[int, ObjectPrompts]:
+    """Return what is recorded of the first prompts, as far as it lies in the window."""
+    size = np.array(sample.window.size, np.float64)
+    found = {}
+    for number in sample.numbers:
+        told = sample.entry.recorded.get(number)
+        if told is None or not told.prompted:
+            continue
+        if told.click is not None:
+            at = sample.window.from_level0(np.array([told.click]))
+            if ((at >= 0) & (at < size)).all():
+                found[number] = ObjectPrompts(at, np.array([1]))
+        else:
+            corners = sample.window.from_level0(np.array(told.box).reshape(2, 2)).clip(0, size)
+            if (corners[1] > corners[0]).all():
+                found[number] = ObjectPrompts(box=corners.ravel())
+    return found
 
 
 def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[Sample]:
