@@ -184,6 +184,8 @@ def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[S
     for number, bounds in _bounds(labels).items():
         if counts[number] / scale**2 < SMALLEST_PX:
             continue
+        if entry.homes is not None and number not in entry.homes:
+            continue  # another image shows it better and asks for it
         left, top, right, bottom = bounds
         # Of half-overlapping windows, the one whose middle is nearest cuts the object least.
         at = _nearest_of(columns, (left + right) / 2), _nearest_of(rows, (top + bottom) / 2)
