@@ -92,6 +92,24 @@ def mobile_file(
 
 
 @pytest.fixture(scope="session")
+def wsi_files(tmp_path_factory: pytest.TempPathFactory, mobile_file: Path) -> list[Path]:
+    """WSI-SAM's three files; those of the decoders as upstream writes them."""
+    import torch
+
+    from napari_histosam.models.wsi_sam.decoder import TokenDecoder
+
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in TokenDecoder().state_dict().items()}
+    folder = tmp_path_factory.mktemp("wsi_sam")
+    paths = [mobile_file]
+    for seed, name in ((6, "net_high.pth"), (7, "net_low.pth")):
+        kept = {"model": make_state(shapes, seed), "optimizer": {"state": {}}, "epoch": 19}
+        torch.save(kept, folder / name)
+        paths.append(folder / name)
+    return paths
+
+
+@pytest.fixture(scope="session")
 def session_registry(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
     from napari_histosam.models.registry import ModelRegistry
 

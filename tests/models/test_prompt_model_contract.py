@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,6 @@ from napari_histosam.models.protocols import Embedding, ObjectPrompts, PromptMod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from napari_histosam.models.registry import ModelRegistry
 
@@ -27,17 +27,18 @@ class Case:
     embedding: Embedding
 
 
-@pytest.fixture(scope="module", params=["classical", "histosam-small", "mobile-sam"])
+@pytest.fixture(scope="module", params=["classical", "histosam-small", "mobile-sam", "wsi-sam"])
 def case(
     request: pytest.FixtureRequest,
     session_registry: ModelRegistry,
-    mobile_file: Path,
     he_image: Callable,
 ) -> Case:
     name = request.param
-    files = [mobile_file] if name == "mobile-sam" else None
-    model = session_registry.load(name, "cpu", files)
-    return Case(model, model.encode([he_image(SIZE[1], SIZE[0], 3)]))
+    files = {"mobile-sam": "mobile_file", "wsi-sam": "wsi_files"}
+    given = request.getfixturevalue(files[name]) if name in files else None
+    model = session_registry.load(name, "cpu", [given] if isinstance(given, Path) else given)
+    seeds = range(3, 3 + len(model.card.window_scales))
+    return Case(model, model.encode([he_image(SIZE[1], SIZE[0], seed) for seed in seeds]))
 
 
 def point(*places: tuple[float, float], labels: list[int] | None = None) -> ObjectPrompts:

@@ -26,12 +26,16 @@ class WeightFile:
         Expected size.
     hash : str, optional
         ``"sha256:…"`` or ``"xxh128:…"``, where known.
+    part : str
+        Which part of the model it holds, where there are several: see
+        `napari_histosam.models.parts`.
     """
 
     name: str
     url: str | None = None
     bytes: int | None = None
     hash: str | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True)
