@@ -125,6 +125,7 @@ class ModelRegistry:
             "file_names": [entry.name for entry in card.files],
             "urls": [entry.url for entry in card.files],
             "page": card.page,
+            "boxes_by": card.boxes_by,
             "note": card.note,
             "trained": None if card.trained is None else asdict(card.trained),
         }
