@@ -1,4 +1,4 @@
-"""A model that takes boxes only is given the box of another model's mask, and the answer says so."""
+"""A model of boxes only is given the box of another model's mask, and the answer says so."""
 
 from __future__ import annotations
 

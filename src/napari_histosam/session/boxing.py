@@ -79,8 +79,10 @@ class BoxingAnswerer(Answerer):
         answers = dict(stand)
         by = self._helper.model.card.name
         for name, shown in inner.objects.items():
-            drawn = {"box": boxes[name], "boxed_by": by} if name in boxes else {}
-            answers[name] = replace(shown, prompts=request.groups[name], **drawn)
+            box = boxes.get(name)
+            answers[name] = replace(
+                shown, prompts=request.groups[name], box=box, boxed_by=by if box else ""
+            )
         for name in set(unclear) - set(boxes):
             answers[name] = self._empty(masks[name], by)
         extra = (first.encode_ms, first.decode_ms) if first is not None else (0.0, 0.0)
