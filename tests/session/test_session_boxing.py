@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 
 from napari_histosam import Session
 from napari_histosam.errors import InputError
@@ -130,3 +133,47 @@ def test_without_a_helper_clicks_are_refused(slide, shelf):
     with Session(slide, model="boxer", registry=shelf) as session:
         with pytest.raises(InputError, match="takes no click"):
             session.add_point(10, 10)
+
+
+class Finer(BoxOnly):
+    """The same, at any resolution, as on a GPU."""
+
+    device = "cuda"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def decode_finer(self, embedding, objects, finer) -> list[Candidates]:
+        self.asked.append(finer)
+        size = tuple(finer * side for side in embedding.size)
+        large = Embedding({}, size)
+        asked = [replace(one, box=finer * np.asarray(one.box)) for one in objects]
+        return [replace(one, finer=finer) for one in self.decode(large, asked)]
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 8.0])
+def test_masks_finer_than_the_window_lie_where_they_should(slide, scale):
+    from napari_histosam.session.answer import MOST_FINER, Answerer
+    from napari_histosam.session.previews import Request
+
+    ellipse = {}
+    for model in (BoxOnly(), Finer()):
+        answerer = Answerer(slide, model, EmbeddingCache(None))
+        prompts = (Prompt(shapely.box(240, 280, 520, 480), "box", "a"),)
+        shown = answerer.answer(Request(1, {"a": prompts}, scale)).objects["a"]
+        ellipse[type(model)] = shown
+        if isinstance(model, Finer):
+            level = int(shown.window.scale[0])
+            assert model.asked == ([] if level == 1 else [min(level, MOST_FINER)])
+            assert shown.candidates.finer == min(level, MOST_FINER)
+            mask = shown.candidates.mask(0, shown.window)
+            assert mask.shape == tuple(shown.candidates.finer * s for s in shown.window.size[::-1])
+    plain, fine = ellipse[BoxOnly].geometry, ellipse[Finer].geometry
+    truth = shapely.affinity.scale(shapely.Point(380, 380).buffer(1, 64), 140, 100)
+
+    def iou(found) -> float:
+        return found.intersection(truth).area / found.union(truth).area
+
+    assert iou(fine) >= iou(plain) - 1e-9
+    assert iou(fine) > 0.985

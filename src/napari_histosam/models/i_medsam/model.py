@@ -146,13 +146,19 @@ class IMedSamModel:
             `Rendering.confidence`, no predicted IoUs.
         """
         del multimask
+        return self.decode_finer(embedding, objects, 1)
+
+    def decode_finer(
+        self, embedding: Embedding, objects: Sequence[ObjectPrompts], finer: int
+    ) -> list[Candidates]:
+        """Answer as `decode`, with masks of ``finer`` px per px of the window."""
         out = []
-        for found in self.render(embedding, objects):
+        for found in self.render(embedding, objects, finer=finer):
             mask = np.zeros((1, *found.grid), np.bool_)
             part = found.region
             mask[0, part.top : part.bottom, part.left : part.right] = found.logits > 0
             none = np.zeros((1, 0, 0), np.float32)
-            out.append(Candidates(mask, np.array([found.confidence]), none))
+            out.append(Candidates(mask, np.array([found.confidence]), none, finer))
         return out
 
     def render(
