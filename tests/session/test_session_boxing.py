@@ -16,6 +16,7 @@ from napari_histosam.models.cards import ModelCard
 from napari_histosam.models.protocols import Candidates, Embedding
 from napari_histosam.records import Prompt
 from napari_histosam.session.batch import segment
+from napari_histosam.session.trial import Trial
 
 
 class BoxOnly:
@@ -126,6 +127,16 @@ def test_where_the_helper_finds_nothing_the_mask_is_empty_and_it_says_why(
         assert "drag a box" in said[0]
         with pytest.raises(InputError, match="empty"):
             session.accept()
+
+
+def test_a_trial_takes_the_same_way(slide, seer, shelf, boxer, helpers):
+    trial = Trial(slide, boxer, EmbeddingCache(None), shelf)
+    x, y, radius = helpers.small
+    answer = trial.ask([(x, y, True)], None)
+    assert len(answer.masks) == 1
+    assert answer.masks[0][y, x]
+    assert answer.masks[0].sum() == pytest.approx(np.pi * radius**2, rel=0.1)
+    assert len(seer.decoded) == 1
 
 
 def test_without_a_helper_clicks_are_refused(slide, shelf):

@@ -14,6 +14,7 @@ from napari_histosam.models.cards import ModelCard
 from napari_histosam.models.protocols import Candidates, Embedding
 from napari_histosam.records import Prompt
 from napari_histosam.session.batch import segment
+from napari_histosam.session.trial import Trial
 from napari_histosam.slide.open import open_array
 
 SIDE = 64
@@ -103,6 +104,21 @@ def test_the_coarse_window_of_a_real_slide_holds_the_fine_one(sample_slide_path)
             at = window.from_level0([[-40.0, -40.0]])[0]
             if (at >= 0).all():
                 assert tuple(fine[int(at[1]), int(at[0])]) == slide.background
+
+
+def test_a_trial_on_an_image_gives_both_windows() -> None:
+    pixels = np.random.default_rng(4).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    with open_array([pixels], mpp=(1.0, 1.0)) as slide:
+        model = Pair(mpp=1.0)
+        answer = Trial(slide, model, EmbeddingCache(None)).ask([], np.array([20.0, 20, 40, 40]))
+        assert answer.masks[0].sum() == 400
+        (images,) = model.seen
+        np.testing.assert_array_equal(images[0], pixels)
+        half = SIDE // 2
+        wanted = pixels.reshape(half, 2, half, 2, 3).mean((1, 3))
+        inner = images[1][half // 2 : -(half // 2), half // 2 : -(half // 2)]
+        assert np.abs(inner - wanted).max() <= 0.51
+        assert (images[1][: half // 2] == slide.background).all()
 
 
 @pytest.mark.slow

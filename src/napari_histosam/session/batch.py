@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from napari_histosam.errors import InputError
 from napari_histosam.jobs import Progress
-from napari_histosam.models.registry import ModelRegistry
 from napari_histosam.session.answer import TOGETHER
 from napari_histosam.session.boxing import answerer_for
 from napari_histosam.session.fitting import fitted
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari_histosam.jobs import CancelToken
-    from napari_histosam.models import EmbeddingCache
+    from napari_histosam.models import EmbeddingCache, ModelRegistry
     from napari_histosam.models.protocols import PromptModel
     from napari_histosam.records import Prompt, SlideObject
     from napari_histosam.slide import Slide
@@ -82,7 +81,7 @@ def _answers(
     author: str,
     registry: ModelRegistry | None,
 ) -> Iterator[SlideObject]:
-    answerer = answerer_for(slide, model, cache, registry or ModelRegistry())
+    answerer = answerer_for(slide, model, cache, registry)
 
     def place(name: str) -> tuple[float, float, float]:
         window = first_window(slide, model.card, bounds_of(groups[name]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import shapely
 
+from napari_histosam.models.registry import ModelRegistry
 from napari_histosam.records import Prompt
 from napari_histosam.session.answer import Answerer
 from napari_histosam.session.previews import ObjectPreview, Preview, Request
@@ -14,18 +15,21 @@ from napari_histosam.session.previews import ObjectPreview, Preview, Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from napari_histosam.models import EmbeddingCache, ModelRegistry
+    from napari_histosam.models import EmbeddingCache
     from napari_histosam.models.protocols import PromptModel
     from napari_histosam.slide import Slide
 
 
 def answerer_for(
-    slide: Slide, model: PromptModel, cache: EmbeddingCache, registry: ModelRegistry
+    slide: Slide,
+    model: PromptModel,
+    cache: EmbeddingCache,
+    registry: ModelRegistry | None = None,
 ) -> Answerer:
     """Return what answers requests with a model; ``registry`` brings the one that draws boxes."""
     if model.card.boxes_by is None:
         return Answerer(slide, model, cache)
-    helper = registry.load(model.card.boxes_by, device=model.device)
+    helper = (registry or ModelRegistry()).load(model.card.boxes_by, device=model.device)
     return BoxingAnswerer(slide, model, cache, helper)
 
 
