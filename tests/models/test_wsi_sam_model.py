@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from napari_histosam.errors import InputError
 from napari_histosam.models.prompts import check_prompts
@@ -142,3 +143,15 @@ def test_the_coarse_window_counts(
     )
     assert one.masks.shape == (1, 256, 256)
     assert np.abs(one.logits - other.logits).max() > 1e-3
+
+
+def test_a_smaller_window_is_cut_from_the_square_and_never_stretched(
+    session_registry: ModelRegistry, wsi_files: list[Path], he_image: Callable
+) -> None:
+    model = session_registry.load("wsi-sam", "cpu", wsi_files)
+    embedding = model.encode([he_image(200, 320, seed) for seed in (1, 2)])
+    (answer,) = model.decode(embedding, [ObjectPrompts(box=np.array([40.0, 50, 200, 180]))])
+    square = functional.interpolate(
+        torch.from_numpy(answer.logits)[None], FULL, mode="bilinear", align_corners=False
+    )
+    np.testing.assert_array_equal(answer.masks[0], (square[0, 0, :200, :320] > 0).numpy())
