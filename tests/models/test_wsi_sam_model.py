@@ -22,8 +22,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_histosam.models.registry import ModelRegistry
+    from napari_histosam.models.wsi_sam.model import WsiSamModel
 
 FULL = (1024, 1024)
+
+
+@pytest.fixture(scope="module")
+def model(session_registry: ModelRegistry, wsi_files: list[Path]) -> WsiSamModel:
+    return session_registry.load("wsi-sam", "cpu", wsi_files)  # type: ignore[return-value]
 
 
 @given(st.floats(-50, 1100), st.floats(-50, 1100))
@@ -120,10 +126,7 @@ def test_the_score_looks_at_the_window_not_at_its_padding() -> None:
     assert torch.equal(scores(fine, coarse, size), clean)
 
 
-def test_windows_must_be_two_of_one_size_and_fit(
-    session_registry: ModelRegistry, wsi_files: list[Path], he_image: Callable
-) -> None:
-    model = session_registry.load("wsi-sam", "cpu", wsi_files)
+def test_windows_must_be_two_of_one_size_and_fit(model: WsiSamModel, he_image: Callable) -> None:
     image = he_image(32, 48, 1)
     for images in ([image], [image, image[:16]], [image, image, image]):
         with pytest.raises(InputError, match="two windows of one size"):
@@ -132,10 +135,7 @@ def test_windows_must_be_two_of_one_size_and_fit(
         frame_of((1025, 30))
 
 
-def test_the_coarse_window_counts(
-    session_registry: ModelRegistry, wsi_files: list[Path], he_image: Callable
-) -> None:
-    model = session_registry.load("wsi-sam", "cpu", wsi_files)
+def test_the_coarse_window_counts(model: WsiSamModel, he_image: Callable) -> None:
     images = [he_image(256, 256, seed) for seed in (1, 2, 3)]
     box = ObjectPrompts(box=np.array([40.0, 50, 200, 180]))
     one, other = (
@@ -146,9 +146,8 @@ def test_the_coarse_window_counts(
 
 
 def test_a_smaller_window_is_cut_from_the_square_and_never_stretched(
-    session_registry: ModelRegistry, wsi_files: list[Path], he_image: Callable
+    model: WsiSamModel, he_image: Callable
 ) -> None:
-    model = session_registry.load("wsi-sam", "cpu", wsi_files)
     embedding = model.encode([he_image(200, 320, seed) for seed in (1, 2)])
     (answer,) = model.decode(embedding, [ObjectPrompts(box=np.array([40.0, 50, 200, 180]))])
     square = functional.interpolate(
