@@ -150,6 +150,24 @@ def test_models_refusals(refused, tmp_path):
     refused("models", "import", text)
 
 
+def test_parts_of_a_model_are_imported_one_by_one(histosam, refused, tmp_path):
+    import torch
+
+    from napari_histosam.models.wsi_sam.decoder import TokenDecoder
+
+    paths = [tmp_path / "net_high.pth", tmp_path / "net_low.pth"]
+    for path in paths:
+        torch.save({"model": TokenDecoder().state_dict(), "epoch": 1}, path)
+    status, out, _ = histosam("models", "import", paths[0])
+    assert status == 0
+    assert "still needs mobile_sam.pt and net_low.pth" in out
+    assert "still needs mobile_sam.pt." in histosam("models", "import", *paths)[1]
+    row = json.loads(histosam("models", "info", "wsi-sam", "--json")[1])
+    assert row["ready"] is False
+    assert [path is None for path in row["files"]] == [True, False, False]
+    assert "takes one name" in refused("models", "info", "wsi-sam", "i-medsam")
+
+
 def test_non_commercial_weights_ask_once(
     histosam, refused, histosam_home, sample_slide_path, prompts
 ):

@@ -92,6 +92,68 @@ def mobile_file(
 
 
 @pytest.fixture(scope="session")
+def wsi_files(tmp_path_factory: pytest.TempPathFactory, mobile_file: Path) -> list[Path]:
+    """WSI-SAM's three files; those of the decoders as upstream writes them."""
+    import torch
+
+    from napari_histosam.models.wsi_sam.decoder import TokenDecoder
+
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in TokenDecoder().state_dict().items()}
+    folder = tmp_path_factory.mktemp("wsi_sam")
+    paths = [mobile_file]
+    for seed, name in ((6, "net_high.pth"), (7, "net_low.pth")):
+        kept = {"model": make_state(shapes, seed), "optimizer": {"state": {}}, "epoch": 19}
+        torch.save(kept, folder / name)
+        paths.append(folder / name)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def short_vit() -> Callable[[pytest.MonkeyPatch], None]:
+    """Have SAM's ViT-B two blocks, one of each kind, while a patch is in force."""
+    from napari_histosam.models.sam import build
+
+    def shorten(patch: pytest.MonkeyPatch) -> None:
+        patch.setitem(build._VIT, "vit_b", (768, 2, 12, (1,)))
+
+    return shorten
+
+
+@pytest.fixture(scope="session")
+def i_medsam_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    sam_shapes: Callable[[str], dict],
+    short_vit: Callable,
+) -> list[Path]:
+    """I-MedSAM's two files, for a ViT of two blocks; the checkpoint as upstream's best one."""
+    import torch
+
+    from napari_histosam.models.i_medsam.network import IMedSam, published_names
+
+    folder = tmp_path_factory.mktemp("i_medsam")
+    paths = [folder / "sam_vit_b_01ec64.pth", folder / "model_best_DSC_0.91490_HD_11.59_ep_7.pth"]
+    with pytest.MonkeyPatch.context() as patch:
+        short_vit(patch)
+        torch.save(make_state(sam_shapes("vit_b"), 8), paths[0])
+        with torch.device("meta"):
+            net = IMedSam(384)
+        own = net.state_dict()
+        shapes = {name: tuple(own[ours].shape) for name, ours in published_names(net).items()}
+    kept = {
+        "model": {
+            name: torch.nn.Parameter(value) if name.startswith("w_") else value
+            for name, value in make_state(shapes, 9).items()
+        },
+        "optimizer": {"state": {}},
+        "epoch": 7,
+        "metrics": [{"epoch": 7, "dsc": np.float64(0.9149), "hd": np.float64(11.59)}],
+    }
+    torch.save(kept, paths[1])
+    return paths
+
+
+@pytest.fixture(scope="session")
 def session_registry(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
     from napari_histosam.models.registry import ModelRegistry
 

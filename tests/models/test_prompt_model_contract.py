@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,30 +15,58 @@ from napari_histosam.models.protocols import Embedding, ObjectPrompts, PromptMod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from napari_histosam.models.registry import ModelRegistry
 
 SIZE = (320, 256)
+# Files of decoders that bring none, by the fixture that makes them.
+FILES = {"mobile-sam": "mobile_file", "wsi-sam": "wsi_files", "i-medsam": "i_medsam_files"}
+# I-MedSAM draws every pixel on its own: a smaller window with the same prompts will do.
+SMALLER = {"i-medsam": 4}
 
 
 @dataclass
 class Case:
+    """A model, a window as it remembers it, and the prompts of one object of every kind."""
+
     model: PromptModel
     embedding: Embedding
+    factor: int = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return SIZE[0] // self.factor, SIZE[1] // self.factor
+
+    @property
+    def prompts(self) -> dict[str, ObjectPrompts]:
+        return {name: self.scaled(prompts) for name, prompts in PROMPTS.items()}
+
+    def scaled(self, prompts: ObjectPrompts) -> ObjectPrompts:
+        step = self.factor
+        points = None if prompts.points is None else prompts.points / step
+        box = None if prompts.box is None else prompts.box / step
+        mask = None if prompts.mask is None else prompts.mask[::step, ::step]
+        return replace(prompts, points=points, box=box, mask=mask)
 
 
-@pytest.fixture(scope="module", params=["classical", "histosam-small", "mobile-sam"])
+@pytest.fixture(
+    scope="module", params=["classical", "histosam-small", "mobile-sam", "wsi-sam", "i-medsam"]
+)
 def case(
     request: pytest.FixtureRequest,
     session_registry: ModelRegistry,
-    mobile_file: Path,
     he_image: Callable,
 ) -> Case:
     name = request.param
-    files = [mobile_file] if name == "mobile-sam" else None
-    model = session_registry.load(name, "cpu", files)
-    return Case(model, model.encode([he_image(SIZE[1], SIZE[0], 3)]))
+    given = request.getfixturevalue(FILES[name]) if name in FILES else None
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "i-medsam":
+            request.getfixturevalue("short_vit")(patch)
+        model = session_registry.load(name, "cpu", [given] if isinstance(given, Path) else given)
+    factor = SMALLER.get(name, 1)
+    size = SIZE[1] // factor, SIZE[0] // factor
+    seeds = range(3, 3 + len(model.card.window_scales))
+    return Case(model, model.encode([he_image(*size, seed) for seed in seeds]), factor)
 
 
 def point(*places: tuple[float, float], labels: list[int] | None = None) -> ObjectPrompts:
@@ -71,7 +100,7 @@ def test_it_is_a_prompt_model(case: Case) -> None:
     assert isinstance(case.model, PromptModel)
     assert len(case.model.weights_hash) == 64
     assert case.model.device == "cpu"
-    assert case.embedding.size == SIZE
+    assert case.embedding.size == case.size
     assert case.embedding.nbytes > 0
     for array in case.embedding.arrays.values():
         assert array.dtype in (np.uint8, np.float16, np.float32)
@@ -79,10 +108,10 @@ def test_it_is_a_prompt_model(case: Case) -> None:
 
 @pytest.mark.parametrize("kind", PROMPTS)
 def test_candidates_have_the_promised_form(case: Case, kind: str) -> None:
-    (answer,) = case.model.decode(case.embedding, [PROMPTS[kind]])
+    (answer,) = case.model.decode(case.embedding, [case.prompts[kind]])
     count = len(answer.scores)
     assert 1 <= count <= 3
-    assert answer.masks.shape == (count, SIZE[1], SIZE[0])
+    assert answer.masks.shape == (count, *case.size[::-1])
     assert answer.masks.dtype == bool
     assert answer.scores.dtype == np.float64
     assert ((answer.scores >= 0) & (answer.scores <= 1)).all()
@@ -92,13 +121,14 @@ def test_candidates_have_the_promised_form(case: Case, kind: str) -> None:
 
 
 def test_single_answer(case: Case) -> None:
-    for prompts in PROMPTS.values():
+    for prompts in case.prompts.values():
         (answer,) = case.model.decode(case.embedding, [prompts], multimask=False)
         assert len(answer.masks) == 1
 
 
 def test_many_objects_get_what_each_gets_alone_in_their_order(case: Case) -> None:
-    objects = [*PROMPTS.values(), point((10, 10)), point((250, 200)), PROMPTS["box"]]
+    corners = [case.scaled(point(at)) for at in ((10, 10), (250, 200))]
+    objects = [*case.prompts.values(), *corners, case.prompts["box"]]
     together = case.model.decode(case.embedding, objects)
     assert len(together) == len(objects)
     for prompts, answer in zip(objects, together, strict=True):
@@ -114,10 +144,11 @@ def test_no_objects_no_answers(case: Case) -> None:
 
 def test_decoding_does_not_change_the_embedding_or_prompts(case: Case) -> None:
     before = {k: v.copy() for k, v in case.embedding.arrays.items()}
-    mask = PROMPTS["mask"].mask
+    asked = case.prompts
+    mask = asked["mask"].mask
     assert mask is not None
     kept = mask.copy()
-    case.model.decode(case.embedding, list(PROMPTS.values()))
+    case.model.decode(case.embedding, list(asked.values()))
     for name, array in before.items():
         np.testing.assert_array_equal(case.embedding.arrays[name], array)
     np.testing.assert_array_equal(mask, kept)
@@ -128,7 +159,7 @@ def test_masks_stay_nearly_the_same_through_the_cache(case: Case, tmp_path: Path
     cache.put("k", case.embedding)
     again = EmbeddingCache(tmp_path / "cache").get("k")
     assert again is not None
-    for prompts in PROMPTS.values():
+    for prompts in case.prompts.values():
         (first,) = case.model.decode(case.embedding, [prompts], multimask=False)
         (second,) = case.model.decode(again, [prompts], multimask=False)
         union = (first.masks | second.masks).sum()
@@ -162,13 +193,14 @@ def test_bad_images_are_refused(case: Case, shape: tuple[int, ...]) -> None:
 
 
 def test_prompts_beyond_the_window_and_boxes_drawn_backwards_work(case: Case) -> None:
-    objects = [
+    asked = [
         point((-50, 20)),
-        point((SIZE[0], SIZE[1])),
+        point(SIZE),
         ObjectPrompts(box=np.array([170.0, 140.0, 100.0, 80.0])),
         ObjectPrompts(box=np.array([-40.0, -20.0, 900.0, 700.0])),
     ]
+    objects = [case.scaled(prompts) for prompts in asked]
     answers = case.model.decode(case.embedding, objects)
     assert len(answers) == 4
-    (right,) = case.model.decode(case.embedding, [PROMPTS["box"]])
+    (right,) = case.model.decode(case.embedding, [case.prompts["box"]])
     np.testing.assert_array_equal(answers[2].masks, right.masks)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from napari_histosam.models import ModelRegistry
+    from napari_histosam.models import ModelCard, ModelRegistry
 
 
 def add_to(commands: Any) -> ArgumentParser:
@@ -22,7 +22,13 @@ def add_to(commands: Any) -> ArgumentParser:
         choices=["list", "info", "download", "verify", "import", "export"],
     )
     made.add_argument("what", nargs="?", metavar="NAME|FILE")
-    made.add_argument("out", nargs="?", type=Path, metavar="OUT", help="with export: the file")
+    made.add_argument(
+        "more",
+        nargs="*",
+        type=Path,
+        metavar="OUT|FILE",
+        help="with export: the file to write; with import: the other parts of the same model",
+    )
     made.add_argument("--name", help="the name to import a file under")
     made.add_argument(
         "--accept-licence",
@@ -47,10 +53,14 @@ def run(args: Namespace) -> tuple[Any, str]:
     if args.action == "verify":
         return _verify(registry, args.what)
     if args.action == "import":
-        card = registry.import_file(Path(args.what), name=args.name)
-        return _row(registry, card.name), f"{card.name} is ready ({card.title})."
+        card = registry.import_files([Path(args.what), *args.more], name=args.name)
+        return _row(registry, card.name), _imported(registry, card)
+    if len(args.more) > (args.action == "export"):
+        raise InputError(
+            f"histosam models {args.action} takes one name: leave {args.more[-1]} away."
+        )
     if args.action == "export":
-        return _export(registry, args.what, args.out)
+        return _export(registry, args.what, args.more[0] if args.more else None)
     if args.action == "download":
         if args.accept_licence:
             registry.accept_licence(args.what)
@@ -73,6 +83,15 @@ def check_licence(registry: ModelRegistry, name: str) -> None:
             f"The weights of {card.name} are for non-commercial use ({card.licence}): to agree, "
             f"once, run histosam models download {card.name} --accept-licence."
         )
+
+
+def _imported(registry: ModelRegistry, card: ModelCard) -> str:
+    row = _row(registry, card.name)
+    files = zip(row["file_names"], row["files"], strict=True)
+    absent = [name for name, path in files if path is None]
+    if row["ready"]:
+        return f"{card.name} is ready ({card.title})."
+    return f"The file is in its place; {card.name} still needs {' and '.join(absent)}."
 
 
 def _export(registry: ModelRegistry, name: str, out: Path | None) -> tuple[Any, str]:

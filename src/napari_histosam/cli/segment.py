@@ -55,8 +55,14 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
             check_licence(registry, name)
         model = registry.load(name, device=args.device, files=args.weights, say=warnings.append)
         cache = EmbeddingCache(home() / "cache" / "embeddings")
-        objects = list(segment(slide, model, prompts, cache, _show_progress))
+        objects = list(segment(slide, model, prompts, cache, _show_progress, registry=registry))
         report = write(objects, args.out, slide_info=context, options=options)
+    helper = model.card.boxes_by
+    if helper is not None and any(prompt.role != "box" for prompt in prompts):
+        warnings.append(
+            f"{model.card.name} takes boxes only: where there was another prompt, it was given the "
+            f"box of {helper}'s mask."
+        )
     asked = len({prompt.object for prompt in prompts})
     if asked > len(objects):
         warnings.append(f"{asked - len(objects)} of {asked} objects got an empty mask; left out.")

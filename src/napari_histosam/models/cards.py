@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,12 +26,16 @@ class WeightFile:
         Expected size.
     hash : str, optional
         ``"sha256:…"`` or ``"xxh128:…"``, where known.
+    part : str
+        Which part of the model it holds, where there are several: see
+        `napari_histosam.models.parts`.
     """
 
     name: str
     url: str | None = None
     bytes: int | None = None
     hash: str | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ class ModelCard:
     object_px : tuple of float, optional
         Window px, least and most, that the longer side of an object should have; given, the
         window's scale follows a box or an object's known size before it follows the zoom.
+    boxes_by : str, optional
+        For a model that takes boxes only: the model whose mask of other prompts gives the box.
     trained : Trained, optional
         Given for a model that was trained from another one here.
     """
@@ -133,4 +139,10 @@ class ModelCard:
     pixels: Pixels = "imagenet"
     page: str = ""
     object_px: tuple[float, float] | None = None
+    boxes_by: str | None = None
     trained: Trained | None = None
+
+    @property
+    def takes(self) -> tuple[PromptKind, ...]:
+        """The prompts that users may give, also those that another model makes a box of."""
+        return self.prompts if self.boxes_by is None else get_args(PromptKind)

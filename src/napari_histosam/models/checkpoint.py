@@ -46,6 +46,30 @@ def read_checkpoint(path: Path, *, strip: bool = True) -> dict[str, Tensor]:
     return strip_prefixes(state) if strip else state
 
 
+def read_labels(path: Path) -> dict[str, str]:
+    """Return the texts that lie beside the weights in a file, by name; few files have any.
+
+    Raises
+    ------
+    InputError
+        As `read_checkpoint`.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as opened:
+                return dict(opened.metadata() or {})
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(_not_whole(path)) from error
+    raw = _read(path)
+    if not isinstance(raw, dict):
+        return {}
+    return {k: v for k, v in raw.items() if isinstance(k, str) and isinstance(v, str)}
+
+
 def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Take away the known prefixes that all names share."""
     plain = dict(state)

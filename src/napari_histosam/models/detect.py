@@ -64,7 +64,7 @@ def _special(shapes: Shapes) -> Detected | None:
     if "hf_token.weight" in keys:
         return Detected("wsi-sam", "decoder", "one of the two decoder files of WSI-SAM")
     if "w_a_000" in keys or _any(keys, "mask_decoder.seg_field."):
-        return Detected("i-medsam", None, "I-MedSAM")
+        return Detected("i-medsam", "adapted", "I-MedSAM")
     if _any(keys, "roi_head."):
         return Detected("des-sam", None, "DES-SAM")
     if _any(keys, "mask_decoder.psp_module.") or any(".original_block." in k for k in keys):

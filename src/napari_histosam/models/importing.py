@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,25 +11,27 @@ from napari_histosam.models.catalog import write_card
 from napari_histosam.models.checkpoint import read_checkpoint, shapes
 from napari_histosam.models.detect import Detected, detect
 from napari_histosam.models.files import copy_atomic, file_hash
+from napari_histosam.models.importing_parts import take_in_parts
+from napari_histosam.models.naming import slug_of, suffix_of
+from napari_histosam.models.parts import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _SMALL = "histosam-small"
 _SUPPORTED = ("sam", _SMALL)
-_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
 
 
 def take_in(
-    path: Path, folder: Path, cards: Mapping[str, ModelCard], name: str | None = None
+    paths: Sequence[Path], folder: Path, cards: Mapping[str, ModelCard], name: str | None = None
 ) -> ModelCard:
-    """Import a checkpoint.
+    """Import a checkpoint, or the parts of a model that consists of several.
 
     Parameters
     ----------
-    path : Path
-        The user's file; it stays where it is.
+    paths : sequence of Path
+        The user's files; they stay where they are.
     folder : Path
         The weights folder to copy to.
     cards : mapping of str to ModelCard
@@ -46,10 +47,24 @@ def take_in(
     Raises
     ------
     InputError
-        If the file cannot be used, or the name is taken by other weights.
+        If a file cannot be used, or the name is taken by other weights.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is no file: check the path.")
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path} is no file: check the path.")
+    kinds = [detect(shapes(read_checkpoint(path))) for path in paths]
+    families = {kind.decoder for kind in kinds if kind.decoder in PARTS}
+    wanted = cards.get(name or "")
+    if wanted is not None and wanted.decoder in PARTS:
+        families.add(wanted.decoder)
+    if families or len(paths) > 1:
+        if len(families) != 1:
+            raise InputError(
+                f"{' and '.join(path.name for path in paths)} are not the parts of one model: "
+                "import them one by one."
+            )
+        return take_in_parts(paths, str(families.pop()), folder, cards, name)
+    (path,) = paths
     found = _recognise(path)
     sha = f"sha256:{file_hash(path)}"
     known = _published(path, sha, found, cards, name)
@@ -106,9 +121,7 @@ def _published(
 def _new_card(
     path: Path, sha: str, found: Detected, cards: Mapping[str, ModelCard], name: str | None
 ) -> ModelCard:
-    slug = _slug(name if name is not None else path.stem)
-    if not slug:
-        raise InputError("A model's name needs letters or digits: give another one.")
+    slug = slug_of(name if name is not None else path.stem)
     taken = cards.get(slug) or next((c for c in cards.values() if slug in c.aliases), None)
     if taken is not None:
         if [entry.hash for entry in taken.files] == [sha]:
@@ -120,8 +133,7 @@ def _new_card(
         slug = f"{slug}-{sha.removeprefix('sha256:')[:8]}"
         if slug in cards:
             return cards[slug]
-    suffix = path.suffix.lower() if path.suffix.lower() in _SUFFIXES else ".pth"
-    files = (WeightFile(f"{slug}{suffix}", None, path.stat().st_size, sha),)
+    files = (WeightFile(f"{slug}{suffix_of(path)}", None, path.stat().st_size, sha),)
     if found.decoder == _SMALL:
         return replace(
             cards[_SMALL],
@@ -142,7 +154,3 @@ def _new_card(
         variant=found.variant,
         note="Imported by the user; its licence and the µm/px that it was trained at are unknown.",
     )
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:60]

@@ -74,11 +74,14 @@ class Candidates:
         The estimate that belongs to each mask, best first, 0 to 1.
     logits : (k, h, w) float32 array
         Low-resolution logits in the order of ``masks``; (k, 0, 0) where the decoder has none.
+    finer : int
+        Mask px per window px: masks are (k, finer * height, finer * width).
     """
 
     masks: NDArray[np.bool_]
     scores: NDArray[np.float64]
     logits: NDArray[np.float32] = field(repr=False)
+    finer: int = 1
 
 
 @runtime_checkable
@@ -120,4 +123,15 @@ class PromptModel(Protocol):
         -------
         list of Candidates, one per object and in their order
         """
+        ...
+
+
+@runtime_checkable
+class DrawsFiner(Protocol):
+    """A prompt model whose masks may be finer than its window."""
+
+    def decode_finer(
+        self, embedding: Embedding, objects: Sequence[ObjectPrompts], finer: int
+    ) -> list[Candidates]:
+        """Answer as `PromptModel.decode`, with one mask each, of ``finer`` px per window px."""
         ...

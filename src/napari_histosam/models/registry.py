@@ -13,6 +13,8 @@ from napari_histosam import home as places
 from napari_histosam.errors import InputError
 from napari_histosam.models.catalog import read_cards
 from napari_histosam.models.files import HashMemory, file_hash, write_bytes_atomic
+from napari_histosam.models.loading import check_decoder, load_files
+from napari_histosam.models.parts import arranged, is_manifold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,6 +125,7 @@ class ModelRegistry:
             "file_names": [entry.name for entry in card.files],
             "urls": [entry.url for entry in card.files],
             "page": card.page,
+            "boxes_by": card.boxes_by,
             "note": card.note,
             "trained": None if card.trained is None else asdict(card.trained),
         }
@@ -144,7 +147,8 @@ class ModelRegistry:
         device : str
             ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         files : sequence of Path, optional
-            The user's own weights in place of the card's.
+            The user's own weights in place of the card's. Of a model that consists of several
+            files, in any order, and without those that are here already.
         say : callable of str, optional
             Gets sentences about the device and memory; without it they are logged.
 
@@ -161,7 +165,7 @@ class ModelRegistry:
             if files:
                 raise InputError("The model classical has no weights: leave the files away.")
             return ClassicalModel(card)
-        load = _loader(card)
+        check_decoder(card)
         if self.needs_consent(card.name) and not files:
             raise InputError(
                 f"The weights of {card.name} are for non-commercial use ({card.licence}): accept "
@@ -172,15 +176,19 @@ class ModelRegistry:
 
             return load_trained(self, card, device, say)
         if files is None:
-            (path,) = self.files(card.name)
-            return load(card, path, self._checked_hash(card.files[0], path), device, say)
-        if len(files) != 1:
-            raise InputError(f"{card.name} takes one weights file, not {len(files)}.")
-        path = Path(files[0])
-        if not path.is_file():
-            raise InputError(f"{path} is no file: check the path of the weights.")
+            paths = self.files(card.name)
+            hashes = list(map(self._checked_hash, card.files, paths))
+            return load_files(card, paths, hashes, device, say)
+        paths = [Path(file) for file in files]
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"{path} is no file: check the path of the weights.")
+        if is_manifold(card):
+            paths = arranged(card, paths, self._find)
+        elif len(paths) != 1:
+            raise InputError(f"{card.name} takes one weights file, not {len(paths)}.")
         others = [] if name == card.name else list(self.cards().values())
-        return load(card, path, self._hashes.sha256(path), device, say, others)
+        return load_files(card, paths, list(map(self._hashes.sha256, paths)), device, say, others)
 
     def download(
         self,
@@ -241,18 +249,24 @@ class ModelRegistry:
         return rows
 
     def import_file(self, path: Path | str, name: str | None = None) -> ModelCard:
+        """Take a user's checkpoint in: see `import_files`."""
+        return self.import_files([path], name)
+
+    def import_files(self, paths: Sequence[Path | str], name: str | None = None) -> ModelCard:
         """Take a user's checkpoint in: copied to the weights folder, with a card beside it.
 
         Parameters
         ----------
-        path : Path
+        paths : sequence of Path
+            One file, or the parts of one model, together or one after the other.
         name : str, optional
             The model's name; else made from the file's.
 
         Returns
         -------
         ModelCard
-            Of the published model if the file is one, else a new card.
+            Of the published model if the file is one, else a new card. `is_ready` tells whether
+            parts are still missing.
 
         Raises
         ------
@@ -261,7 +275,7 @@ class ModelRegistry:
         """
         from napari_histosam.models.importing import take_in
 
-        return take_in(Path(path), self.folder, self.cards(), name)
+        return take_in([Path(path) for path in paths], self.folder, self.cards(), name)
 
     def export(self, name: str, path: Path | str) -> int:
         """Write a model as one plain file in upstream's layout; return its size in bytes.
@@ -359,19 +373,3 @@ class ModelRegistry:
             f"The weights of {card.name} are not on this machine: run `histosam models download "
             f"{card.name}`, or {bring}."
         )
-
-
-def _loader(card: ModelCard) -> Callable[..., PromptModel]:
-    """Return what makes a model of a card's family from its weights file."""
-    if card.decoder == "sam":
-        from napari_histosam.models.sam.load import load_model
-
-        return load_model
-    if card.decoder == "histosam-small":
-        from napari_histosam.models.small.load import load_small
-
-        return load_small
-    raise InputError(
-        f"{card.name} needs the decoder {card.decoder}, which this version does not have: "
-        "update napari-histosam."
-    )

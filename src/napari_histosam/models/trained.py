@@ -79,6 +79,11 @@ def weights_of(registry: ModelRegistry, name: str, deep: int = 0) -> dict[str, T
     if card.trained is None:
         if not card.files:
             raise InputError(f"{card.name} has no weights: choose a model that has.")
+        if len(card.files) > 1:
+            raise InputError(
+                f"{card.name} consists of {len(card.files)} files that each stay as they are: copy "
+                f"{' and '.join(path.name for path in registry.files(card.name))} instead."
+            )
         (path,) = registry.files(card.name)
         return read_checkpoint(path)
     if deep > _DEEPEST:

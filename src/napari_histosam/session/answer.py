@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_histosam.geometry.masks import polygons_to_mask
 from napari_histosam.models.embedding_cache import EmbeddingCache
+from napari_histosam.models.protocols import DrawsFiner
 from napari_histosam.session.offered import Offered
 from napari_histosam.session.previews import ObjectPreview, Preview
 from napari_histosam.session.prompts import bounds_of, is_single_click, side_of, to_window
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # One move to the object's centre and two steps coarser are tried before a cut mask is shown.
 RETRIES = 3
+# Px of a mask per window px along a side, where the model can and a GPU does it.
+MOST_FINER = 4
 # Objects decoded in one call; bounds the memory that their masks take.
 TOGETHER = 32
 
@@ -135,12 +138,25 @@ class Answerer:
         """Answer objects that share a window, in one call."""
         asked = [self._asked(name, window, request) for name in names]
         several = [is_single_click(request.groups[name]) for name in names]
-        answers = self.model.decode(embedding, asked, multimask=any(several))
+        finer = self._finer(window)
+        if finer > 1 and isinstance(self.model, DrawsFiner):
+            answers = self.model.decode_finer(embedding, asked, finer)
+        else:
+            answers = self.model.decode(embedding, asked, multimask=any(several))
         for name, alternatives, candidates in zip(names, several, answers, strict=True):
             # Several masks are offered where one click leaves doubt, else the best one counts,
             # whatever the other objects of the call are offered.
             count = None if alternatives else 1
             yield name, self._preview(name, window, candidates, count, request)
+
+    def _finer(self, window: Window) -> int:
+        """Return how many px per window px a mask should have: up to those of level 0.
+
+        A processor is too slow for more points than the window has.
+        """
+        if self.model.device == "cpu":
+            return 1
+        return min(max(int(min(window.scale)), 1), MOST_FINER)
 
     def _asked(self, name: str, window: Window, request: Request) -> ObjectPrompts:
         prompts = to_window(request.groups[name], window)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_histosam.errors import InputError
 from napari_histosam.jobs import Priority
-from napari_histosam.session.answer import Answerer
+from napari_histosam.session.boxing import answerer_for
 from napari_histosam.session.fitting import check_taken
 from napari_histosam.session.previews import Request
 from napari_histosam.session.windows import neighbours
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.models import EmbeddingCache, ModelRegistry
     from napari_histosam.models.cards import ModelCard
+    from napari_histosam.session.answer import Answerer
     from napari_histosam.session.previews import ObjectPreview, Preview
     from napari_histosam.session.prompt_set import PromptSet
     from napari_histosam.session.working import Workbench
@@ -128,7 +129,7 @@ class Asking:
 
         def work() -> Answerer:
             model = self._registry.load(name, say=self.say)
-            return Answerer(self._slide, model, self._cache)
+            return answerer_for(self._slide, model, self._cache, self._registry)
 
         def loaded(answerer: Answerer) -> None:
             if self._wanted != card.name:
@@ -170,6 +171,8 @@ class Asking:
         def answered(preview: Preview | None) -> None:
             if preview is not None and preview.generation == self._generation:
                 self._show(preview)
+                for remark in {shown.remark for shown in preview.objects.values()} - {""}:
+                    self._ears.said(remark)
                 self._encode_ahead(answerer, preview)
 
         def unanswered(sentence: str) -> None:

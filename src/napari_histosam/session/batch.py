@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from napari_histosam.errors import InputError
 from napari_histosam.jobs import Progress
-from napari_histosam.session.answer import TOGETHER, Answerer
+from napari_histosam.session.answer import TOGETHER
+from napari_histosam.session.boxing import answerer_for
 from napari_histosam.session.fitting import fitted
 from napari_histosam.session.outcome import to_object
 from napari_histosam.session.previews import Request
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari_histosam.jobs import CancelToken
-    from napari_histosam.models import EmbeddingCache
+    from napari_histosam.models import EmbeddingCache, ModelRegistry
     from napari_histosam.models.protocols import PromptModel
     from napari_histosam.records import Prompt, SlideObject
     from napari_histosam.slide import Slide
@@ -31,6 +32,7 @@ def segment(
     report: Callable[[Progress], None] = lambda _progress: None,
     cancel: CancelToken | None = None,
     author: str = "",
+    registry: ModelRegistry | None = None,
 ) -> Iterator[SlideObject]:
     """Answer prompts and return an iterator over the objects as they are found.
 
@@ -46,6 +48,8 @@ def segment(
     cancel : CancelToken, optional
     author : str
         Kept with each object.
+    registry : ModelRegistry, optional
+        Where a model that takes boxes only gets the one from that draws them.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def segment(
             raise InputError(
                 f"Object {name} has negative prompts only; add a positive one or a box."
             )
-    return _answers(slide, model, groups, cache, report, cancel, author)
+    return _answers(slide, model, groups, cache, report, cancel, author, registry)
 
 
 def _answers(
@@ -75,8 +79,9 @@ def _answers(
     report: Callable[[Progress], None],
     cancel: CancelToken | None,
     author: str,
+    registry: ModelRegistry | None,
 ) -> Iterator[SlideObject]:
-    answerer = Answerer(slide, model, cache)
+    answerer = answerer_for(slide, model, cache, registry)
 
     def place(name: str) -> tuple[float, float, float]:
         window = first_window(slide, model.card, bounds_of(groups[name]))

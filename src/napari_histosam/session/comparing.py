@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_histosam.errors import HistosamError, InputError
-from napari_histosam.session.answer import Answerer
+from napari_histosam.session.boxing import answerer_for
 from napari_histosam.session.comparison import Comparison, Entrant
 from napari_histosam.session.fitting import check_taken
 from napari_histosam.session.previews import Request
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.models import EmbeddingCache, ModelRegistry
     from napari_histosam.records import Prompt
+    from napari_histosam.session.answer import Answerer
     from napari_histosam.session.previews import Preview
     from napari_histosam.session.working import Workbench
     from napari_histosam.slide import Slide
@@ -153,7 +154,8 @@ class Comparing:
         answerer = self._answerers.get(model)
         if answerer is None:
             loaded = self._registry.load(model, say=self._say)
-            answerer = self._answerers[model] = Answerer(self._slide, loaded, self._cache)
+            answerer = answerer_for(self._slide, loaded, self._cache, self._registry)
+            self._answerers[model] = answerer
         return answerer.answer(request, stale)
 
     def _take(self, asked: Comparison, entrant: Entrant) -> None:

@@ -47,11 +47,11 @@ def check_taken(prompts: Iterable[Prompt], card: ModelCard, named: bool = False)
     """
     for prompt in prompts:
         kind = kind_of(prompt)
-        if kind not in card.prompts:
+        if kind not in card.takes:
             of = f" (object {prompt.object})" if named else ""
             raise InputError(
                 f"{card.name} takes no {_WORDS[kind]} as a prompt{of}; it takes "
-                f"{', '.join(_WORDS[k] for k in card.prompts)}: choose another model or prompt."
+                f"{', '.join(_WORDS[k] for k in card.takes)}: choose another model or prompt."
             )
 
 

@@ -33,19 +33,22 @@ class Offered:
     Parameters
     ----------
     corners : tuple of (int, int)
-        Left and top of each crop in window px.
+        Left and top of each crop in px of the masks.
     crops : tuple of (h, w) bool array
         Of size (0, 0) where the mask is empty.
     scores : (k,) float array
         The estimate that belongs to each mask, best first, 0 to 1.
     logits : (k, h, w) float32 array
         As the decoder gave them; (k, 0, 0) where it has none or they were let go.
+    finer : int
+        Px of the masks per window px.
     """
 
     corners: tuple[tuple[int, int], ...]
     crops: tuple[NDArray[np.bool_], ...] = field(repr=False)
     scores: NDArray[np.float64]
     logits: NDArray[np.float32] = field(repr=False)
+    finer: int = 1
 
     @classmethod
     def of(
@@ -55,15 +58,25 @@ class Offered:
         cut = [_crop(mask) for mask in candidates.masks[:count]]
         scores = np.array(candidates.scores[:count], np.float64)
         kept = candidates.logits[:count] if logits else np.zeros((len(cut), 0, 0), np.float32)
-        return cls(tuple(c for c, _ in cut), tuple(m for _, m in cut), scores, np.array(kept))
+        return cls(
+            tuple(c for c, _ in cut),
+            tuple(m for _, m in cut),
+            scores,
+            np.array(kept),
+            candidates.finer,
+        )
 
     def __len__(self) -> int:
         return len(self.crops)
 
     def mask(self, index: int, window: Window) -> NDArray[np.bool_]:
-        """Return a candidate in the whole window, (height, width) bool, as the decoder gave it."""
+        """Return a candidate over the whole window, as the decoder gave it.
+
+        (height, width) bool, ``finer`` times those of the window.
+        """
         (left, top), crop = self.corners[index], self.crops[index]
-        out = np.zeros((window.size[1], window.size[0]), np.bool_)
+        width, height = (self.finer * side for side in window.size)
+        out = np.zeros((height, width), np.bool_)
         out[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
         return out
 
@@ -98,7 +111,7 @@ class Offered:
             return None
         # A rim of one unset pixel, so that a notch at the box's edge is not taken for a hole.
         rimmed = np.pad(crop, 1)
-        place = _part(window, self.corners[index], rimmed.shape)
+        place = _part(_finer(window, self.finer), self.corners[index], rimmed.shape)
         outline = mask_to_outline(tidy(rimmed, prompts, place, whole=whole), place)
         if outline is None:
             return None
@@ -115,6 +128,12 @@ def _crop(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], NDArray[np.bool_]]:
     band = mask[rows[0] : rows[-1] + 1]
     columns = np.flatnonzero(band.any(axis=0))
     return (int(columns[0]), int(rows[0])), band[:, columns[0] : columns[-1] + 1].copy()
+
+
+def _finer(window: Window, times: int) -> Window:
+    """Return the same place, sampled more finely."""
+    scale = window.scale[0] / times, window.scale[1] / times
+    return Window(window.cx, window.cy, scale, (window.size[0] * times, window.size[1] * times))
 
 
 def _part(window: Window, corner: tuple[int, int], shape: tuple[int, int]) -> Window:

@@ -40,6 +40,10 @@ class ObjectPreview:
         Whether the mask still touches its window's edge.
     model, weights_hash : str
         Who answered.
+    box : Prompt, optional
+        What the model was given in place of the prompts, because it takes boxes only.
+    boxed_by : str
+        The model whose mask of the prompts that box is drawn round; empty where there is none.
     """
 
     prompts: tuple[Prompt, ...]
@@ -53,6 +57,20 @@ class ObjectPreview:
     cut: bool = False
     model: str = ""
     weights_hash: str = ""
+    box: Prompt | None = None
+    boxed_by: str = ""
+
+    @property
+    def remark(self) -> str:
+        """What a user has to know about how the answer came about; mostly nothing."""
+        if not self.boxed_by:
+            return ""
+        if self.box is None:
+            return (
+                f"{self.model} takes boxes only, and {self.boxed_by} found no object at the click "
+                "to draw one round: drag a box."
+            )
+        return f"{self.model} takes boxes only: it was given the box of {self.boxed_by}'s mask."
 
     @property
     def score(self) -> float:

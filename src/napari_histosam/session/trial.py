@@ -10,7 +10,7 @@ import shapely
 from napari_histosam.geometry.masks import polygons_to_mask
 from napari_histosam.geometry.window import Window
 from napari_histosam.records import Prompt
-from napari_histosam.session.answer import Answerer
+from napari_histosam.session.boxing import answerer_for
 from napari_histosam.session.fitting import fitted
 from napari_histosam.session.previews import Request
 from napari_histosam.session.windows import SCREEN
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_histosam.models import EmbeddingCache
+    from napari_histosam.models import EmbeddingCache, ModelRegistry
     from napari_histosam.models.protocols import PromptModel
     from napari_histosam.session.previews import ObjectPreview
     from napari_histosam.slide import Slide
@@ -55,11 +55,19 @@ class Trial:
         Small enough to be looked at as a whole: that is the zoom that the model gets.
     model : PromptModel
     cache : EmbeddingCache
+    registry : ModelRegistry, optional
+        Where a model that takes boxes only gets the one from that draws them.
     """
 
-    def __init__(self, slide: Slide, model: PromptModel, cache: EmbeddingCache) -> None:
+    def __init__(
+        self,
+        slide: Slide,
+        model: PromptModel,
+        cache: EmbeddingCache,
+        registry: ModelRegistry | None = None,
+    ) -> None:
         self._slide, self._model = slide, model
-        self._answerer = Answerer(slide, model, cache)
+        self._answerer = answerer_for(slide, model, cache, registry)
         self._view_scale = max(slide.width, slide.height) / SCREEN
         self._previous: dict[str, ObjectPreview] = {}
 

@@ -60,20 +60,34 @@ def checkpoint(
     """Write a file in upstream's format from keys.json."""
     import torch
 
-    written: dict[tuple[str, str, int], Path] = {}
+    written: dict[tuple[str, str, int, str], Path] = {}
 
-    def write(folder: str, component: str, seed: int, name: str) -> Path:
-        key = (folder, component, seed)
+    def write(
+        folder: str,
+        component: str,
+        seed: int,
+        name: str,
+        *,
+        wrapped: bool = False,
+        prefixed: bool = True,
+    ) -> Path:
+        """Write it bare, or as ``{"model", "optimizer", "epoch"}``.
+
+        ``prefixed`` tells whether the weights were drawn for names with the component in front.
+        """
+        key = (folder, component, seed, name)
         if key not in written:
             rows = json.loads((parity_dir / folder / "keys.json").read_text())[component]
-            named = [(f"{component}.{k}", shape, dtype) for k, shape, dtype in rows]
+            start = f"{component}." if prefixed else ""
+            named = [(f"{start}{k}", shape, dtype) for k, shape, dtype in rows]
             state = det_init.state_dict(named, seed)
             path = tmp_path_factory.mktemp(folder) / name
             bare = {
-                k.removeprefix(f"{component}."): torch.from_numpy(np.asarray(v))
-                for k, v in state.items()
+                k.removeprefix(start): torch.from_numpy(np.asarray(v)) for k, v in state.items()
             }
-            torch.save(bare, path)
+            optimiser = {"state": {}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+            kept = {"model": bare, "optimizer": optimiser, "epoch": 19} if wrapped else bare
+            torch.save(kept, path)
             written[key] = path
         return written[key]
 

@@ -78,7 +78,7 @@ def assert_close(found: Any, wanted: Any, tolerance: float, name: str) -> None:
     assert found.size == 0 or np.abs(found - wanted).max() <= tolerance, name
 
 
-@pytest.mark.parametrize("branch", IMAGES, ids=lambda b: f"{FOLDER}-{b}")
+@pytest.mark.parametrize("branch", ["a1_hr", "b1_hr"], ids=lambda b: f"{FOLDER}-{b}")
 def test_encoder(branch: str, golden: Callable, load: Callable, det_init: Any) -> None:
     arrays = golden(FOLDER, branch)
     height, width, seed = IMAGES[branch]

@@ -29,6 +29,7 @@ SIDE = 1024
 GRID = 64
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+PATCH = SIDE // GRID
 # width, depth, heads and global-attention blocks of the published encoders
 _VIT = {
     "vit_b": (768, 12, 12, (2, 5, 8, 11)),
@@ -62,12 +63,15 @@ def build_sam(variant: str) -> Sam:
     return sam.eval()
 
 
-def build_vit(variant: str) -> ImageEncoderViT:
-    """Return SAM's ViT encoder (Kirillov et al. 2023, arXiv 2304.02643, appendix A)."""
+def build_vit(variant: str, side: int = SIDE) -> ImageEncoderViT:
+    """Return SAM's ViT encoder (Kirillov et al. 2023, arXiv 2304.02643, appendix A).
+
+    ``side`` is that of the square that it sees, in px, a multiple of 16.
+    """
     width, depth, heads, global_blocks = _VIT[variant]
     return ImageEncoderViT(
-        img_size=SIDE,
-        patch_size=SIDE // GRID,
+        img_size=side,
+        patch_size=PATCH,
         embed_dim=width,
         depth=depth,
         num_heads=heads,
@@ -81,12 +85,13 @@ def build_vit(variant: str) -> ImageEncoderViT:
     )
 
 
-def build_prompt_encoder() -> PromptEncoder:
-    """Return SAM's prompt encoder for 1024 px windows."""
+def build_prompt_encoder(side: int = SIDE) -> PromptEncoder:
+    """Return SAM's prompt encoder for windows of ``side`` px."""
+    grid = side * GRID // SIDE
     return PromptEncoder(
         embed_dim=256,
-        image_embedding_size=(GRID, GRID),
-        input_image_size=(SIDE, SIDE),
+        image_embedding_size=(grid, grid),
+        input_image_size=(side, side),
         mask_in_chans=16,
     )
 

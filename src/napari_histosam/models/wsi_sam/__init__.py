@@ -1,0 +1,1 @@
+"""Decoder `wsi-sam`: two concentric windows of one place, the coarser one as context."""
