@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple  # and not a dataclass: Python 3.6 must get as far as the next line
@@ -35,6 +36,9 @@ ROOT = Path(__file__).resolve().parent
 LINUX = sys.platform.startswith("linux")
 EXTRAS = {"demo": ("gui",), "test": ("gui", "test"), "check": ("dev", "gui", "test")}
 SCREEN = "-screen 0 1600x1000x24"
+# The half of the tests that opens windows, and options of pytest that leave both halves whole.
+WINDOWED = ("tests/cli", "tests/viewer", "tests/widgets")
+HARMLESS = re.compile(r"-p|no:\w+|-[qvx]+|--durations=\d+")
 STAMP = "histosam-bootstrap.json"
 LOG = "histosam-bootstrap.log"
 # Installed size plus the wheels that pip holds until it is done; on Linux torch brings CUDA along.
@@ -460,10 +464,39 @@ def demo(options: Options) -> int:
 def test(options: Options) -> int:
     environ = test_environment(child_environment(options.venv))
     words = [str(python_in(options.venv)), "-m", "pytest", "-m", "not slow", *options.rest]
-    status = subprocess.run(wrap(words, environ), cwd=ROOT, env=environ).returncode
+    cores = os.cpu_count() or 1
+    if cores > 1 and all(HARMLESS.fullmatch(one) for one in options.rest):
+        status = in_two_halves(words, dict(environ, OMP_NUM_THREADS=str(cores // 2)))
+    else:
+        status = subprocess.run(wrap(words, environ), cwd=ROOT, env=environ).returncode
     if status == 5:
         say("pytest found no test to run, which counts as a failure")
     return status
+
+
+def in_two_halves(words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the tests that open windows beside all others; their output comes when both are done."""
+    say("tests run in two halves; what the one with the windows says comes at the end")
+    rest = [*words, *(f"--ignore={folder}" for folder in WINDOWED)]
+    with tempfile.TemporaryFile() as kept:
+        beside = subprocess.Popen(
+            wrap([*words, *WINDOWED], environ),
+            cwd=ROOT,
+            env=environ,
+            stdout=kept,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            status = subprocess.run(rest, cwd=ROOT, env=environ).returncode
+            windowed = beside.wait()
+        finally:
+            if beside.poll() is None:
+                beside.terminate()
+                beside.wait()
+        sys.stdout.flush()
+        kept.seek(0)
+        print(kept.read().decode("utf-8", "replace"), flush=True)
+    return status or windowed
 
 
 def check(options: Options) -> int:

@@ -295,6 +295,37 @@ def test_tests_get_a_virtual_display_only_where_there_is_none(
     assert bootstrap.wrap(["pytest"], {}) == ["pytest"]
 
 
+@pytest.mark.parametrize(("rest", "windowed", "told"), [(0, 0, 0), (1, 0, 1), (0, 5, 5), (1, 2, 1)])
+def test_two_halves_are_run_and_both_count(
+    bootstrap: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    rest: int,
+    windowed: int,
+    told: int,
+) -> None:
+    monkeypatch.setattr(bootstrap, "LINUX", False)
+    code = (
+        "import sys; mine = 'tests/widgets' in sys.argv; "
+        "print('windows' if mine else ' '.join(sys.argv[1:])); "
+        f"sys.exit({windowed} if mine else {rest})"
+    )
+    status = bootstrap.in_two_halves([sys.executable, "-c", code], dict(os.environ))
+    assert status == told
+    out = capfd.readouterr().out.splitlines()
+    assert "--ignore=tests/widgets" in out[1]
+    assert out[2] == "windows"
+
+
+def test_halves_are_for_whole_runs_only(bootstrap: ModuleType) -> None:
+    for folder in bootstrap.WINDOWED:
+        assert (ROOT / folder).is_dir()
+    for one in ("-p", "no:cacheprovider", "-q", "-vv", "--durations=9"):
+        assert bootstrap.HARMLESS.fullmatch(one)
+    for one in ("tests/models", "-k", "slide", "--junitxml=x", "--lf", "-m"):
+        assert not bootstrap.HARMLESS.fullmatch(one)
+
+
 # --- what pip says
 
 
