@@ -261,6 +261,11 @@ class StoreReader:
         with self._db.read() as con:
             return reviews.columns(con, after, reviews.CHUNK)
 
+    def review_outlines(self, numbers: Sequence[int]) -> list[tuple[int, bytes, bytes | None]]:
+        """Return what `reviews.outlines` says of some objects; those that are gone are left out."""
+        with self._db.read() as con:
+            return reviews.outlines(con, numbers)
+
     def review_states(self, ids: Iterable[str]) -> dict[str, str | None]:
         """Return id → "accepted", "corrected" or None, of those objects that are there."""
         with self._db.read() as con:

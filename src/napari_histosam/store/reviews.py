@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +13,7 @@ from napari_histosam.store.schema import HEAVY, LIGHT
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from napari_histosam.records import SlideObject
 
@@ -50,6 +53,20 @@ def columns(con: sqlite3.Connection, after: int, limit: int) -> list[tuple[objec
         "WHERE o.number > ? ORDER BY o.number LIMIT ?",
         (after, limit),
     ).fetchall()
+
+
+def outlines(
+    con: sqlite3.Connection, numbers: Sequence[int]
+) -> list[tuple[int, bytes, bytes | None]]:
+    """Return (number, outline, the model's first mask or None) of objects, both as WKB."""
+    plain = con.cursor()
+    plain.row_factory = None
+    rows = plain.execute(
+        "SELECT number, geometry, json_extract(provenance, '$.first_mask') FROM bodies "
+        "WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number",
+        (json.dumps([int(number) for number in numbers]),),
+    ).fetchall()
+    return [(key, shape, None if text is None else b64decode(text)) for key, shape, text in rows]
 
 
 def states(con: sqlite3.Connection, ids_json: str) -> dict[str, str | None]:

@@ -1,0 +1,7 @@
+"""What to look at first: the objects of a store, least certain first, and why."""
+
+from napari_histosam.session.review.candidates import Candidates
+from napari_histosam.session.review.queue import Entry, ReviewQueue
+from napari_histosam.session.review.sorting import Plan, sort_objects
+
+__all__ = ["Candidates", "Entry", "Plan", "ReviewQueue", "sort_objects"]
