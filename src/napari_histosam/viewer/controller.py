@@ -14,6 +14,7 @@ from napari_histosam.viewer.commands import Commands
 from napari_histosam.viewer.frame import SlideFrame
 from napari_histosam.viewer.keys import KeyBindings
 from napari_histosam.viewer.overlays import ObjectOverlay, PreviewOverlay, PromptOverlay
+from napari_histosam.viewer.review_walk import ReviewWalk
 from napari_histosam.viewer.tools import Tool
 from napari_histosam.viewer.viewport import Viewport
 
@@ -79,6 +80,7 @@ class Controller(Commands):
         self.preview = PreviewOverlay(viewer, frame)
         self.prompts = PromptOverlay(viewer, frame)
         self.objects.layer()
+        self.review = ReviewWalk(self)
         self._selected: tuple[str, ...] = ()
         self._drawn_unit = self.unit
         session.preview_changed.connect(self._on_preview)
@@ -193,6 +195,7 @@ class Controller(Commands):
             return
         self._closed = True
         self.keys.unbind()
+        self.review.close()
         if self._drag in self.viewer.mouse_drag_callbacks:
             self.viewer.mouse_drag_callbacks.remove(self._drag)
         camera = self.viewer.scene.camera
