@@ -14,6 +14,7 @@ from napari_histosam.session.review.decisions import unlocked
 from napari_histosam.viewer.tools import Tool
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import EllipsisType
 
     from numpy.typing import NDArray
@@ -261,6 +262,11 @@ class ReviewWalk:
                 self._session.objects.select([])
         self.changed.emit()
 
+    def _is_news(self, now: Entry, states: Mapping[str, str | None]) -> bool:
+        """Whether the object at hand has just been accepted."""
+        known = now.review == "accepted" or now.id in self._done
+        return states.get(now.id) == "accepted" and not known
+
     def _hold(self, _preview: object = None) -> None:
         """Keep the object at hand selected while nothing else is in hand."""
         now = self.current
@@ -281,14 +287,17 @@ class ReviewWalk:
         states = self._session.store.review_states(
             [key for key in seen if key in self._done or (now is not None and key == now.id)]
         )
-        taken_back = [key for key in states if key in self._done and states[key] is None]
+        taken_back = [
+            key
+            for key, state in states.items()
+            if key in self._done and (state is None or key in change.added)
+        ]
         if taken_back:
             places = [self._done.pop(key) for key in taken_back]
             self._go(min(places))
-        elif now is not None and (now.id in gone or states.get(now.id) == "accepted"):
-            if now.review != "accepted" or now.id in gone:
-                self._finish(now.id)
-                return
+        elif now is not None and (now.id in gone or self._is_news(now, states)):
+            self._finish(now.id)
+            return
         self.changed.emit()
 
 
