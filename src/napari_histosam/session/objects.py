@@ -10,6 +10,7 @@ from psygnal import Signal
 from napari_histosam.errors import InputError
 from napari_histosam.geometry import polygons
 from napari_histosam.records import Review, SlideObject, now
+from napari_histosam.session.outcome import with_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,8 +119,15 @@ class ObjectDesk:
             if shape is None:
                 gone.append(target.id)
             elif not shape.equals(target.geometry):
-                said = corrected or target.review
-                kept.append(replace(target, geometry=shape, modified=now(), review=said))
+                kept.append(
+                    replace(
+                        target,
+                        geometry=shape,
+                        modified=now(),
+                        provenance=with_first(target),
+                        review=corrected or target.review,
+                    )
+                )
         if gone:
             # One undo step must bring all of it back, so both go into one replacement.
             self.store.replace([*gone, *(o.id for o in kept)], kept, label=label)

@@ -122,12 +122,22 @@ def keep(
     return store.replace([target], objects, label=label)
 
 
+def with_first(old: SlideObject) -> Provenance:
+    """Return an object's provenance for the time after a correction.
+
+    An automatic object without a first mask is the model's first answer itself, as long as nobody
+    has corrected it.
+    """
+    made, done = old.provenance, old.review
+    corrected = done is not None and done.state == "corrected"
+    if made.source != "automatic" or made.first_mask is not None or corrected:
+        return made
+    return replace(made, first_mask=clean(old.geometry))
+
+
 def _continued(made: Provenance, old: SlideObject) -> Provenance:
     """Return a refined object's provenance: its first mask is what the model drew at first."""
-    before = old.provenance
+    before = with_first(old)
     if before.weights_hash is None or before.weights_hash != made.weights_hash:
         return made
-    first = before.first_mask
-    if first is None and before.source == "automatic":
-        first = clean(old.geometry)
-    return made if first is None else replace(made, first_mask=first)
+    return made if before.first_mask is None else replace(made, first_mask=before.first_mask)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.records import SlideObject
     from napari_histosam.slide import Slide
+    from napari_histosam.store import Rejected
     from napari_histosam.train.dataset.request import Annotated
 
 _SQLITE = b"SQLite format 3\0"
@@ -45,6 +46,8 @@ class SlideSource:
         Level-0 px, as they were accepted.
     notes : tuple of str
         What the reading of annotation files had to say.
+    rejected : tuple of Rejected
+        Objects that somebody took away as mistakes.
     """
 
     identity: str
@@ -54,6 +57,7 @@ class SlideSource:
     mpp: tuple[float, float] | None
     objects: tuple[SlideObject, ...]
     notes: tuple[str, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
 
 
 def read_sources(
@@ -99,7 +103,10 @@ def read_sources(
             source
             if first is None
             else replace(
-                first, objects=first.objects + source.objects, notes=first.notes + source.notes
+                first,
+                objects=first.objects + source.objects,
+                notes=first.notes + source.notes,
+                rejected=first.rejected + source.rejected,
             )
         )
     return list(joined.values())
@@ -132,7 +139,7 @@ def _of_store(path: Path, look_in: Sequence[Path]) -> SlideSource:
     # Read whole and closed at once: who opens the slide meanwhile shall be able to edit.
     with ObjectStore.open(path) as store:
         identity, name = store.slide_identity, store.slide_name
-        objects = tuple(store.iterate())
+        objects, wrong = tuple(store.iterate()), tuple(store.rejected())
     beside = path.name.removesuffix(SUFFIX)
     # A name from a file must not lead anywhere else.
     name = Path(name).name or beside
@@ -140,7 +147,7 @@ def _of_store(path: Path, look_in: Sequence[Path]) -> SlideSource:
     for place in _places(path, [one for one in (beside, name) if one != path.name], look_in):
         with open_slide(place) as slide:
             if not identity or slide.identity == identity:
-                return _source(slide, objects)
+                return _source(slide, objects, rejected=wrong)
         strangers.append(place)
     if strangers:
         raise InputError(
@@ -181,7 +188,7 @@ def _of_slide(path: Path) -> SlideSource:
                 "with --annotations."
             )
         with ObjectStore.open(where, slide_identity=slide.identity) as store:
-            return _source(slide, tuple(store.iterate()))
+            return _source(slide, tuple(store.iterate()), rejected=tuple(store.rejected()))
 
 
 def _of_annotations(pair: Annotated) -> SlideSource:
@@ -226,7 +233,10 @@ def _made_id(identity: str, one: SlideObject, number: int) -> str:
 
 
 def _source(
-    slide: Slide, objects: tuple[SlideObject, ...], notes: tuple[str, ...] = ()
+    slide: Slide,
+    objects: tuple[SlideObject, ...],
+    notes: tuple[str, ...] = (),
+    rejected: tuple[Rejected, ...] = (),
 ) -> SlideSource:
     assert slide.path is not None  # it was opened from a file
     return SlideSource(
@@ -237,4 +247,5 @@ def _source(
         mpp=slide.mpp,
         objects=objects,
         notes=notes,
+        rejected=rejected,
     )

@@ -41,7 +41,9 @@ class Teaching:
         Store or slide, as ``histosam dataset`` takes it.
     objects, corrected : mapping of (str or None) to int
         By class; None stands for the unclassified. Corrected are those whose outline differs
-        from the model's first answer.
+        from the model's first answer, or that were corrected in a review.
+    unseen : int
+        Automatic objects that nobody has accepted or corrected, which do not count.
     windows : int
         About how many windows show them.
     """
@@ -52,6 +54,7 @@ class Teaching:
     objects: Mapping[str | None, int] = field(default_factory=dict, hash=False)
     corrected: Mapping[str | None, int] = field(default_factory=dict, hash=False)
     windows: int = 0
+    unseen: int = 0
 
     @property
     def count(self) -> int:
@@ -151,7 +154,17 @@ class Advice:
 
 
 def advice(chosen: Sequence[Teaching]) -> Advice:
-    """Say in one sentence whether the chosen slides suffice."""
+    """Say in a sentence whether the chosen slides suffice, and in another what does not count."""
+    found = _judged(chosen)
+    unseen = sum(one.unseen for one in chosen)
+    if not unseen:
+        return found
+    what = "counts once it is" if unseen == 1 else "count once they are"
+    rest = f"{_many(unseen, 'automatic object')} {what} accepted in the tab Review."
+    return Advice(found.level, f"{found.text} {rest}")
+
+
+def _judged(chosen: Sequence[Teaching]) -> Advice:
     full = [one for one in chosen if one.count]
     objects = sum(one.count for one in full)
     if not objects:
@@ -180,24 +193,27 @@ def _taught(
 
     counts: Counter[str | None] = Counter()
     corrected: Counter[str | None] = Counter()
-    bounds = []
+    bounds, unseen = [], 0
     for number, one in enumerate(objects):
         if number % 200 == 0:
             step()
         if one.geometry.area <= 0 or role_of(one.class_name) != "object":
             continue
         changed = is_corrected(one)
-        if one.provenance.source == "automatic" and not changed:
+        if one.provenance.source == "automatic" and not changed and one.review is None:
             # Nobody has looked at it: no truth, see `train.dataset.kinds`.
+            unseen += 1
             continue
         counts[one.class_name] += 1
         corrected[one.class_name] += changed
         bounds.append(one.geometry.bounds)
-    return Teaching(key, name, path, dict(counts), dict(corrected), _windows(bounds))
+    return Teaching(key, name, path, dict(counts), dict(corrected), _windows(bounds), unseen)
 
 
 def is_corrected(one: SlideObject) -> bool:
-    """Tell whether an object's outline differs from the model's first answer."""
+    """Tell whether an outline differs from the model's first answer, or a review says so."""
+    if one.review is not None and one.review.state == "corrected":
+        return True
     first = one.provenance.first_mask
     if first is None:
         return False
