@@ -24,7 +24,7 @@ def found(n: int, **more) -> SlideObject:
 def hand(open_dock, slide_copy):
     made = open_dock(slide_copy)
     made.session.store.add([found(n) for n in (3, 1, 4, 0, 2)], label="Import 5")
-    made.dock.tabs.setCurrentIndex(1)
+    made.show_tab("Review")
     return made
 
 
@@ -36,7 +36,6 @@ def begin(hand) -> None:
 
 def test_five_objects_with_one_key_each(hand, open_dock, slide_copy) -> None:
     tab, store, walk = hand.dock.review, hand.session.store, hand.controller.review
-    assert hand.dock.tabs.tabText(1) == "Review"
     assert not tab.card.isVisible()
     assert "5 not reviewed" in tab.counts.text()
     begin(hand)
@@ -99,7 +98,7 @@ def test_five_objects_with_one_key_each(hand, open_dock, slide_copy) -> None:
     hand.dock.end()
     hand.viewer.close()
     again = open_dock(slide_copy)
-    again.dock.tabs.setCurrentIndex(1)
+    again.show_tab("Review")
     assert again.dock.review.counts.text() == before
     begin(again)
     assert again.dock.review.card.title() == "Nothing to review"
@@ -115,14 +114,14 @@ def test_the_review_and_other_work_go_side_by_side(hand) -> None:
     begin(hand)
 
     # The keys mean the object only while the tab is in front.
-    hand.dock.tabs.setCurrentIndex(0)
+    hand.show_tab("Annotate")
     hand.key(Qt.Key_N)
     assert store.review_counts()["accepted"] == 0
     assert "no mask to accept" in hand.said
     hand.key(Qt.Key_Escape)
     hand.key(Qt.Key_Delete)
     assert len(store) == 5
-    hand.dock.tabs.setCurrentIndex(1)
+    hand.show_tab("Review")
     assert hand.session.objects.selection == (walk.current.id,)
 
     # An object that was missed is added, and the review goes on.

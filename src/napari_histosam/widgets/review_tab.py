@@ -52,14 +52,13 @@ class ReviewTab(QWidget):
         self.classes = choice("Review one class only")
         self.sources = choice("Review what came one way only")
         self.sources.addItems(["All sources", *SOURCES])
-        self.unreviewed = QCheckBox("Not reviewed yet only")
+        self.unreviewed = QCheckBox("Only what is not reviewed yet")
         self.unreviewed.setChecked(True)
         self.ask = QCheckBox("Ask the model again (takes longer)")
         self.ask.setToolTip(
             "Clicks into the 100 most doubtful objects and compares the model's answers with them"
         )
         self.start = button("Start", "Sort the objects and show the first", self._start)
-        self.start.setStyleSheet(PRIMARY_STYLE)
         self.card = ReviewCard()
         self.tools = ToolBar()
         self.counts = note()
@@ -179,6 +178,7 @@ class ReviewTab(QWidget):
         self.start.setText(
             "Sorting…" if self._running else "Sort again" if begun else "Start the review"
         )
+        self.start.setStyleSheet("" if begun else PRIMARY_STYLE)
         if controller is None:
             self.counts.setText("")
             return

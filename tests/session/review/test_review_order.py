@@ -106,7 +106,7 @@ def test_ragged_outlines_and_wrong_first_masks_are_reasons() -> None:
     mask = first_mask(np.array([np.nan, 1.0, 0.95, 0.55] + [1.0] * 8))
     found = ReviewQueue(of, [shape, mask])
     assert set(found.ids[:2]) == {"o3", "o11"}
-    assert found.reason(3) == "the model's first mask fits by 0.55 only"
+    assert found.reason(3) == "the model's first mask overlaps it by only 55%"
     assert found.reason(11) == "more ragged or elongated than most unclassified objects"
 
 

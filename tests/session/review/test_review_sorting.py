@@ -65,7 +65,7 @@ def test_every_reason_finds_its_object(field, helpers) -> None:
             found, told = sorted_ids(session, Plan(left_out=lambda name: name == "Region*"))
     assert len(found) == 40  # neither the region nor the point
     assert told[made[3].id] == "low score 0.20"
-    assert "the model's first mask fits by 0.25 only" in told[made[5].id]
+    assert "the model's first mask overlaps it by only 25%" in told[made[5].id]
     assert "x larger than most Gland" in told[made[7].id]
     assert "more ragged or elongated than most Gland" in told[made[9].id]
     assert "looks unlike most Gland: browner" in told[made[39].id]
@@ -98,7 +98,7 @@ def test_asked_again_the_model_names_what_it_would_draw_otherwise(helpers) -> No
             session.store.add(made)
             found, told = sorted_ids(session, Plan(ask_model=True))
             assert "asked again" in told[made[4].id]
-            assert told[made[6].id].startswith("asked again, the model's mask fits by 0.00")
+            assert told[made[6].id].startswith("asked again, the model overlaps it by only 0%")
             assert "asked again" not in told[made[0].id]
             assert set(found.ids[:2]) == {made[4].id, made[6].id}
             few = sorted_ids(session, Plan(ask_model=True, asked=2))[1]

@@ -103,7 +103,7 @@ def disagreement(agreement: NDArray[np.float64], spread: NDArray[np.float64]) ->
     """
 
     def words(i: int) -> str:
-        return f"asked again, the model's mask fits by {agreement[i]:.2f} only"
+        return f"asked again, the model overlaps it by only {agreement[i]:.0%}"
 
     with np.errstate(invalid="ignore"):
         values = np.where(agreement < SAME, (1 - agreement + spread) / 2, np.nan)

@@ -81,7 +81,7 @@ def first_mask(agreement: NDArray[np.float64]) -> Doubt:
     """
 
     def words(i: int) -> str:
-        return f"the model's first mask fits by {agreement[i]:.2f} only"
+        return f"the model's first mask overlaps it by only {agreement[i]:.0%}"
 
     return Doubt("first mask", _beyond(1 - agreement, 1 - RIGHT), words)
 
