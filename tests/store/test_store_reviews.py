@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_histosam.errors import InputError
-from napari_histosam.records import Provenance, Review
+from napari_histosam.records import ObjectClass, Provenance, Review
 from napari_histosam.store import ObjectStore, schema
 
 if TYPE_CHECKING:
@@ -61,6 +61,25 @@ def test_what_is_rejected_goes_and_is_remembered_until_it_comes_back(store, make
     store.reject([key])
     assert [r.object.id for r in store.rejected()] == [key]
     assert store.review_counts()["rejected"] == 1
+
+
+def test_a_rejected_objects_class_is_known_after_that_class_changed(store, make) -> None:
+    store.put_class(ObjectClass("Rare", (1, 2, 3)))
+    store.reject(store.add([make(0, 0, class_name="Rare"), make(9, 0)]))
+
+    def told() -> list[str | None]:
+        return [r.object.class_name for r in store.rejected()]
+
+    assert told() == ["Rare", None]
+    store.put_class(ObjectClass("Rarer", (1, 2, 3)), old_name="Rare")
+    assert told() == ["Rarer", None]
+    store.delete_class("Rarer")
+    assert told() == ["Rarer", None]
+    store.put_class(ObjectClass("Another", (3, 2, 1)))  # gets the number that became free
+    assert told() == ["Rarer", None]
+    for _ in range(4):
+        store.undo()
+    assert told() == []
 
 
 def test_what_is_merely_deleted_is_no_mistake(store, make) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from napari_histosam.store import edits
@@ -90,12 +91,33 @@ def rejected(con: sqlite3.Connection) -> list[Rejected]:
     names = dict(con.execute("SELECT number, nullif(name, '') FROM classes").fetchall())
     wanted = ", ".join(f"d.{name}" for name in (*LIGHT, *HEAVY))
     rows = con.execute(
-        f"SELECT {wanted}, e.author AS by_whom, e.time AS at {_GONE} ORDER BY e.number, d.number",
+        f"SELECT {wanted}, e.author AS by_whom, e.time AS at, e.number AS step {_GONE} "
+        "ORDER BY e.number, d.number",
         (edits.cursor(con),),
     ).fetchall()
     # One that came back by an import and was rejected again counts as it was at last.
     found = {row["id"]: row for row in rows}
-    return [
-        Rejected(decode(row, names.get(row["class"]), row["geometry"]), row["by_whom"], row["at"])
-        for row in found.values()
-    ]
+    told = []
+    for row in found.values():
+        name = _class_name(con, row["class"], row["step"], names)
+        told.append(Rejected(decode(row, name, row["geometry"]), row["by_whom"], row["at"]))
+    return told
+
+
+def _class_name(
+    con: sqlite3.Connection, number: int, step: int, names: dict[int, str | None]
+) -> str | None:
+    """Return what the class of an object removed in a step is called, or was when it was deleted.
+
+    The numbers of deleted classes are given again, so the present holder may be another class.
+    """
+    later = con.execute(
+        "SELECT name FROM class_deltas WHERE number = ? AND edit > ? AND edit <= ? ORDER BY edit",
+        (number, step, edits.cursor(con)),
+    ).fetchall()
+    # Each holds the version before its edit; a version of None follows a deletion.
+    versions = [*(row[0] for row in later), names.get(number)]
+    for name, after in pairwise(versions):
+        if after is None:
+            return str(name)
+    return names.get(number)

@@ -106,6 +106,7 @@ class ReviewTab(QWidget):
         """Take the keys: they mean the object under review."""
         super().showEvent(event)
         self._set_active(True)
+        self._update()
 
     def hideEvent(self, event: QHideEvent) -> None:
         """Give the keys back."""
@@ -171,6 +172,8 @@ class ReviewTab(QWidget):
         self._filling = False
 
     def _update(self) -> None:
+        if not self.isVisible():
+            return  # edits elsewhere need not wait for it
         controller = self._controller
         begun = controller is not None and controller.review.begun
         self.card.update_card()
