@@ -11,8 +11,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from napari_histosam.viewer.showing import Stage
 
 IMAGES = Path(__file__).parent / "images"
 FIELD = (1190.0, 2010.0, 1320.0, 2140.0)
@@ -25,6 +29,11 @@ def as_jpeg(path: Path) -> Path:
         image.convert("RGB").save(small, quality=88, subsampling=0, optimize=True)
     path.unlink()
     return small
+
+
+def open_tab(stage: Stage, name: str) -> None:
+    tabs = stage.dock.tabs
+    tabs.setCurrentIndex([tabs.tabText(i) for i in range(tabs.count())].index(name))
 
 
 def annotate(folder: Path) -> None:
@@ -49,7 +58,7 @@ def annotate(folder: Path) -> None:
         controller.set_tool(Tool.PAN)
         session.objects.select([next(o.id for o in session.store.iterate())])
         stage.picture(IMAGES / "select.png")
-        stage.dock.tabs.setCurrentIndex(2)
+        open_tab(stage, "Exchange")
         stage.picture(IMAGES / "exchange.png")
     finally:
         stage.close()
@@ -114,7 +123,7 @@ def learn(folder: Path) -> None:
     stage = Stage(first)
     tab = stage.dock.learn
     try:
-        stage.dock.tabs.setCurrentIndex(1)
+        open_tab(stage, "Learn")
         stage.until(lambda: bool(tab.desk.shelf.slides) and bool(tab.desk.bases))
         stage.picture(IMAGES / "learn-one-slide.png")
         tab.add_slides([crop(folder, "biopsy-2.png", 800, 450)])
@@ -134,6 +143,58 @@ def learn(folder: Path) -> None:
         stage.close()
 
 
+def boxed(folder: Path, name: str, left: int, top: int) -> Path:
+    """Cut a slide out of the sample, with an object for a box around each dark spot."""
+    from dataclasses import replace
+
+    from skimage import color, filters, measure
+
+    from napari_histosam import Session, open_slide
+    from napari_histosam.home import sample_slide
+    from napari_histosam.store import open_store_for
+
+    path = folder / name
+    with open_slide(sample_slide()) as whole:
+        pixels = whole.read_region(left, top, 0, 640, 640)
+        dpi = 25400 / whole.mpp[0]
+    Image.fromarray(pixels).save(path, dpi=(dpi, dpi))
+    stain = filters.gaussian(color.rgb2hed(pixels)[..., 0], 2)
+    spots = measure.regionprops(measure.label(stain > filters.threshold_otsu(stain) * 1.3))
+    with (
+        open_slide(path) as slide,
+        open_store_for(path, slide.identity, slide.name) as store,
+        Session(slide, store=store) as session,
+    ):
+        for one in [o for o in spots if o.area > 60][:80]:
+            y0, x0, y1, x1 = one.bbox
+            session.add_box(x0, y0, x1, y1)
+            session.accept("Tumor")
+        # As if a model had found them by itself: nobody has looked at them yet.
+        store.update(
+            replace(one, provenance=replace(one.provenance, source="automatic"))
+            for one in store.iterate()
+        )
+    return path
+
+
+def review(folder: Path) -> None:
+    from napari_histosam.viewer.showing import Stage
+
+    stage = Stage(boxed(folder, "biopsy-3.png", 1200, 1800))
+    walk = stage.controller.review
+    try:
+        open_tab(stage, "Review")
+        stage.dock.review.ask.setChecked(True)
+        stage.dock.review.start.click()
+        stage.until(lambda: walk.begun)
+        for _ in range(4):
+            stage.controller.delete()
+        stage.controller.accept()
+        stage.picture(IMAGES / "review.png")
+    finally:
+        stage.close()
+
+
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -142,6 +203,7 @@ def main() -> None:
         os.environ["NAPARI_CONFIG"] = ""
         annotate(Path(name))
         scale(Path(name))
+        review(Path(name))
         learn(Path(name))
     for picture in sorted(IMAGES.glob("*.png")):
         small = as_jpeg(picture)

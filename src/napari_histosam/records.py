@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Role = Literal["positive", "negative", "box", "mask"]
 Source = Literal["manual", "prompted", "automatic", "imported"]
+ReviewState = Literal["accepted", "corrected"]
 ObjectType = Literal["annotation", "detection", "cell", "tile", "tmaCore"]
 Colour = tuple[int, int, int]
 
@@ -99,6 +100,26 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Review:
+    """What a person said of an object after looking at it.
+
+    Parameters
+    ----------
+    state : {"accepted", "corrected"}
+        Right as it was, or right since its outline was corrected. What was rejected is no object
+        any more; the store remembers it (`store.ObjectStore.rejected`).
+    author : str
+        Who said so; empty where unknown.
+    time : str
+        ISO 8601, UTC.
+    """
+
+    state: ReviewState
+    author: str = ""
+    time: str = field(default_factory=now)
+
+
+@dataclass(frozen=True)
 class SlideObject:
     """An accepted object on one slide.
 
@@ -125,6 +146,8 @@ class SlideObject:
     extra : mapping of str to Any
         JSON members of an imported feature that this project does not use, kept for the way back
         (for example ``nucleusGeometry``, ``plane``, ``isEllipse``, a parent's id).
+    review : Review, optional
+        None until somebody has reviewed it.
     """
 
     geometry: BaseGeometry
@@ -139,3 +162,4 @@ class SlideObject:
     measurements: Mapping[str, float] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    review: Review | None = None

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from napari_histosam.records import ObjectClass, Provenance, SlideObject
+from napari_histosam.records import ObjectClass, Provenance, Review, SlideObject
 from napari_histosam.store import DEFAULT_CLASSES, ObjectStore
 
 NAMES = st.sampled_from(["Tumor", "Stroma", "A", "B", "C"])
@@ -24,6 +24,7 @@ class State:
     """What the store should hold."""
 
     objects: dict[str, SlideObject] = field(default_factory=dict)
+    rejected: set[str] = field(default_factory=set)
     classes: dict[str, tuple[int, int, int] | None] = field(
         default_factory=lambda: {item.name: item.colour for item in DEFAULT_CLASSES}
     )
@@ -94,12 +95,22 @@ class Machine(RuleBasedStateMachine):
         self.store.delete(ids)
 
     @precondition(lambda self: self.now.objects)
+    @rule(data=st.data())
+    def reject(self, data: st.DataObject) -> None:
+        ids = self.pick(data)
+        state = self.step()
+        for key in ids:
+            del state.objects[key]
+        state.rejected.update(ids)
+        self.store.reject(ids)
+
+    @precondition(lambda self: self.now.objects)
     @rule(
         data=st.data(), fresh=st.lists(objects(), min_size=1, max_size=2, unique_by=lambda o: o.id)
     )
     def update(self, data: st.DataObject, fresh: list[SlideObject]) -> None:
         ids = self.pick(data)
-        parts = data.draw(st.sampled_from(["class", "geometry", "all"]))
+        parts = data.draw(st.sampled_from(["class", "geometry", "review", "all"]))
         items = []
         for i, key in enumerate(ids):
             self.clock += 1
@@ -108,6 +119,8 @@ class Machine(RuleBasedStateMachine):
                 new = replace(old, class_name=new.class_name)
             elif parts == "geometry":
                 new = replace(old, geometry=new.geometry)
+            elif parts == "review":
+                new = replace(old, review=Review("accepted", "Ada", f"2030-{self.clock:06d}"))
             items.append(replace(new, id=key, modified=f"2030-{self.clock:06d}"))
         self.keep(self.step(), items)
         self.store.update(items)
@@ -177,6 +190,11 @@ class Machine(RuleBasedStateMachine):
         now = self.now
         found = {item.id: item for item in self.store.iterate()}
         assert found == now.objects
+        gone = now.rejected - now.objects.keys()
+        assert {one.object.id for one in self.store.rejected()} == gone
+        said = self.store.review_counts()
+        assert said["rejected"] == len(gone)
+        assert said["accepted"] == sum(o.review is not None for o in now.objects.values())
         classes = {item.name: item.colour for item in self.store.classes()}
         assert list(classes) == list(now.classes)
         assert all(colour in (None, classes[name]) for name, colour in now.classes.items())

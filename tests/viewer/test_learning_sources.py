@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from napari_histosam.errors import InputError
 from napari_histosam.jobs import JobRunner
-from napari_histosam.records import Provenance, SlideObject
+from napari_histosam.records import Provenance, Review, SlideObject
 from napari_histosam.store import ObjectStore
 from napari_histosam.store.places import beside
 from napari_histosam.train.dataset.build import build
@@ -43,6 +44,25 @@ def test_objects_are_counted_by_class_and_whether_they_were_corrected(bench, mak
         assert found.count_corrected == 2
         assert found.windows >= 1
         assert (found.regions, found.patient) == (1, "")
+        assert found.unseen == 1
+
+
+def test_automatic_objects_count_once_they_are_reviewed(bench, make_nucleus):
+    raw = [make_nucleus(60 + 100 * i, 60) for i in range(4)]
+    made = Provenance("automatic")
+    said = [Review("accepted"), Review("corrected"), None, None]
+    slide = bench.slide(
+        "a.png", [replace(o, provenance=made, review=r) for o, r in zip(raw, said, strict=True)]
+    )
+    (found,) = sources.survey(slide, nothing)
+    assert (found.count, found.count_corrected, found.unseen) == (2, 1, 2)
+    twice = advice([found, found]).text
+    assert twice.endswith("4 automatic objects count once they are accepted in the tab Review.")
+    alone = Teaching("k", "a", slide, unseen=1)
+    assert advice([alone]).text.endswith(
+        "1 automatic object counts once it is accepted in the tab Review."
+    )
+    assert not advice([alone]).enough
 
 
 def test_stores_of_the_folder_the_latest_first(bench, make_nucleus):

@@ -115,6 +115,11 @@ class Hand:
         QTest.keyClick(self.canvas, key, held)
         self.ready()
 
+    def show_tab(self, name: str) -> None:
+        """Bring a tab of the dock to the front."""
+        tabs = self.dock.tabs
+        tabs.setCurrentIndex([tabs.tabText(i) for i in range(tabs.count())].index(name))
+
     def press(self, button: QAbstractButton) -> None:
         """Press a button of the dock with the mouse."""
         assert button.isEnabled(), f"{button.text()} is greyed out"

@@ -28,7 +28,7 @@ def hand(open_dock, slide_copy):
     for spot in (FIRST, SECOND):
         made.click(*spot)
         made.key(Qt.Key_N)
-    made.dock.tabs.setCurrentIndex(2)
+    made.show_tab("Exchange")
     made.ready()
     return made
 
@@ -96,7 +96,7 @@ def test_the_step_proposed_fits_the_slide(open_dock, tmp_path):
     )
     hand = open_dock(path)
     hand.session.store.add([SlideObject(geometry=shapely.box(10, 10, 300, 300))])
-    hand.dock.tabs.setCurrentIndex(2)
+    hand.show_tab("Exchange")
     form = choose(hand, ".tif")
     assert form.downsample.value == 8
     hand.look(0, 0, 300, 300)

@@ -114,7 +114,7 @@ def test_a_second_window_reads_only_until_the_first_is_closed(hand, open_dock, s
     other.key(Qt.Key_Z, Qt.ControlModifier)
     other.dock.annotate.classes.add_class("Mine")
     assert "Mine" not in {c.name for c in other.session.store.classes()}
-    other.dock.tabs.setCurrentIndex(2)
+    other.show_tab("Exchange")
     assert not other.dock.exchange.import_button.isEnabled()
     assert other.dock.exchange.export_button.isEnabled()
     other.dock.tabs.setCurrentIndex(0)

@@ -58,7 +58,12 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument(
         "--automatic",
         action="store_true",
-        help="take a model's automatic objects as truth, even if nobody corrected them",
+        help="take a model's automatic objects as truth, even if nobody accepted or corrected them",
+    )
+    made.add_argument(
+        "--reviewed-only",
+        action="store_true",
+        help="take only objects that were accepted or corrected in a review",
     )
     return made
 
@@ -141,6 +146,7 @@ def _settings(args: Namespace) -> Settings:
         licence=args.licence,
         region_classes=tuple(args.region_class),
         automatic=args.automatic,
+        reviewed_only=args.reviewed_only,
         refreeze=args.refreeze,
     )
 

@@ -148,6 +148,7 @@ class FeatureParser:
             "created": reading.times.get("created", self._begun),
             "modified": reading.times.get("modified", self._begun),
             "provenance": reading.provenance,
+            "review": reading.review,
             "measurements": self._measurements(properties.get("measurements")),
             "metadata": reading.foreign,
             "extra": extra,

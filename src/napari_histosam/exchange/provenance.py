@@ -16,7 +16,7 @@ from shapely.errors import ShapelyError
 
 from napari_histosam.geometry.polygons import clean
 from napari_histosam.geometry.window import Window
-from napari_histosam.records import Prompt, Provenance, Role, Source
+from napari_histosam.records import Prompt, Provenance, Review, ReviewState, Role, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 PREFIX = "histosam:"
 _READ = {
     "source", "author", "model", "weights", "window", "prompts", "score", "first_mask",
-    "seconds", "created", "modified", "origin", "parent",
+    "seconds", "created", "modified", "origin", "parent", "review", "reviewer", "reviewed",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What metadata said: provenance, times, parent, origin text, the foreign rest, bad keys."""
+    """What metadata said: provenance, times, review, parent, origin, the foreign rest, bad keys."""
 
     provenance: Provenance
     times: dict[str, str]
@@ -40,6 +40,7 @@ class Reading:
     origin: str | None
     foreign: dict[str, str]
     bad: tuple[str, ...]
+    review: Review | None = None
 
 
 def to_metadata(one: SlideObject, *, first_mask: bool = True) -> dict[str, str]:
@@ -63,6 +64,10 @@ def to_metadata(one: SlideObject, *, first_mask: bool = True) -> dict[str, str]:
         "modified": one.modified,
         "parent": _text(one.extra.get("parentId")),
     }
+    if one.review is not None:
+        out["review"] = one.review.state
+        out["reviewer"] = one.review.author or None
+        out["reviewed"] = one.review.time or None
     if from_where.window is not None:
         out["window"] = _dump(from_where.window.to_dict())
     if from_where.prompts:
@@ -105,12 +110,21 @@ def from_metadata(metadata: Mapping[str, str]) -> Reading:
         first_mask=own.get("first_mask"),
         seconds=own.get("seconds"),
     )
-    return Reading(provenance, times, own.get("parent"), own.get("origin"), foreign, tuple(bad))
+    review = None
+    if "review" in own:
+        review = Review(own["review"], own.get("reviewer", ""), own.get("reviewed", ""))
+    return Reading(
+        provenance, times, own.get("parent"), own.get("origin"), foreign, tuple(bad), review
+    )
 
 
 def _parse(name: str, value: str) -> Any:
     if name == "source":
         if value not in get_args(Source):
+            raise ValueError(value)
+        return value
+    if name == "review":
+        if value not in get_args(ReviewState):
             raise ValueError(value)
         return value
     if name in ("score", "seconds"):

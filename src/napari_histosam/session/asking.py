@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_histosam.errors import InputError
 from napari_histosam.jobs import Priority
@@ -16,6 +16,7 @@ from napari_histosam.session.windows import neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from napari_histosam.models import EmbeddingCache, ModelRegistry
     from napari_histosam.models.cards import ModelCard
@@ -188,6 +189,19 @@ class Asking:
             priority=Priority.URGENT,
             replaces="prompt",
         )
+
+    def aside(self, work: Callable[[Answerer], Any]) -> Future[Any]:
+        """Let ``work`` use the model between the user's prompts; may be called from any thread.
+
+        Raises
+        ------
+        InputError
+            If the model is still loading.
+        """
+        answerer = self._answerer
+        if answerer is None:
+            raise InputError(f"The model {self._wanted} is still loading; try again when it is.")
+        return self._bench.aside(lambda: work(answerer))
 
     def bring_back(self, shown: Preview | None) -> None:
         """Show an earlier preview again if it answers the present prompts, else ask anew."""

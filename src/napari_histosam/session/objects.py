@@ -9,7 +9,8 @@ from psygnal import Signal
 
 from napari_histosam.errors import InputError
 from napari_histosam.geometry import polygons
-from napari_histosam.records import SlideObject, now
+from napari_histosam.records import Review, SlideObject, now
+from napari_histosam.session.outcome import with_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,12 +112,22 @@ class ObjectDesk:
             raise InputError("Select an object with an area, then edit it.")
         kept: list[SlideObject] = []
         gone: list[str] = []
+        # Of several that are smoothed together, nobody can tell whether each was looked at.
+        corrected = self._corrected() if len(targets) == 1 else None
         for target in targets:
             shape = edit(target.geometry)
             if shape is None:
                 gone.append(target.id)
             elif not shape.equals(target.geometry):
-                kept.append(replace(target, geometry=shape, modified=now()))
+                kept.append(
+                    replace(
+                        target,
+                        geometry=shape,
+                        modified=now(),
+                        provenance=with_first(target),
+                        review=corrected or target.review,
+                    )
+                )
         if gone:
             # One undo step must bring all of it back, so both go into one replacement.
             self.store.replace([*gone, *(o.id for o in kept)], kept, label=label)
@@ -137,7 +148,7 @@ class ObjectDesk:
         shape = polygons.union([o.geometry for o in targets])
         if shape is None:
             raise InputError("The selected objects have no area; select others, then merge.")
-        first = replace(targets[0], geometry=shape, modified=now())
+        first = replace(targets[0], geometry=shape, modified=now(), review=self._corrected())
         self.store.replace([o.id for o in targets], [first], label=f"Merge {len(targets)}")
         self.select([first.id])
         return first.id
@@ -159,13 +170,15 @@ class ObjectDesk:
             if len(parts) < 2:
                 continue
             removed.append(target.id)
-            pieces.append(replace(target, geometry=parts[0], modified=now()))
+            done = self._corrected()
+            pieces.append(replace(target, geometry=parts[0], modified=now(), review=done))
             pieces.extend(
                 SlideObject(
                     geometry=part,
                     class_name=target.class_name,
                     object_type=target.object_type,
                     provenance=target.provenance,
+                    review=done,
                 )
                 for part in parts[1:]
             )
@@ -182,6 +195,10 @@ class ObjectDesk:
             what = "The object is" if len(chosen) == 1 else f"All {len(chosen)} objects are"
             raise InputError(f"{what} locked: select one that is not, then {then}.")
         return free
+
+    def _corrected(self) -> Review:
+        """Return what an edit by hand says: the object was looked at and put right."""
+        return Review("corrected", self.store.author)
 
     def _areas(self, then: str) -> list[SlideObject]:
         return [

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_histosam.geometry.polygons import clean
-from napari_histosam.records import Provenance, SlideObject, now
+from napari_histosam.records import Provenance, Review, SlideObject, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,8 @@ def keep(
     refines : (str, str), optional
         The prompted object that takes the place of an accepted one, and that one's id. What the
         user said of that one stays: id, class (unless ``class_name`` gives another), name, kind.
-        Its measurements go, for they were taken of the old outline.
+        Its measurements go, for they were taken of the old outline. It counts as reviewed and
+        corrected, and where the same model drew the old outline, its first mask stays.
     class_name : str, optional
 
     Returns
@@ -111,9 +112,32 @@ def keep(
         name=old.name,
         metadata=old.metadata,
         extra=old.extra,
+        provenance=_continued(made[name].provenance, old),
+        review=Review("corrected", made[name].provenance.author),
     )
     objects = [again if key == name else one for key, one in made.items()]
     if len(objects) == 1:
         store.update(objects, label="Refine")
         return [target]
     return store.replace([target], objects, label=label)
+
+
+def with_first(old: SlideObject) -> Provenance:
+    """Return an object's provenance for the time after a correction.
+
+    An automatic object without a first mask is the model's first answer itself, as long as nobody
+    has corrected it.
+    """
+    made, done = old.provenance, old.review
+    corrected = done is not None and done.state == "corrected"
+    if made.source != "automatic" or made.first_mask is not None or corrected:
+        return made
+    return replace(made, first_mask=clean(old.geometry))
+
+
+def _continued(made: Provenance, old: SlideObject) -> Provenance:
+    """Return a refined object's provenance: its first mask is what the model drew at first."""
+    before = with_first(old)
+    if before.weights_hash is None or before.weights_hash != made.weights_hash:
+        return made
+    return made if before.first_mask is None else replace(made, first_mask=before.first_mask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import shapely
 from psygnal import Signal
@@ -23,7 +23,8 @@ from napari_histosam.session.working import Workbench
 from napari_histosam.store import ObjectStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.records import Role, SlideObject
+    from napari_histosam.session.answer import Answerer
     from napari_histosam.session.comparison import Comparison
     from napari_histosam.session.editing import Edit
     from napari_histosam.session.previews import ObjectPreview, Preview
@@ -199,6 +201,16 @@ class Session:
     @view_scale.setter
     def view_scale(self, scale: float | None) -> None:
         self._asking.view_scale = scale
+
+    def aside(self, work: Callable[[Answerer], Any]) -> Future[Any]:
+        """Let a job use the model between the user's prompts, a short piece at a time.
+
+        Raises
+        ------
+        InputError
+            If the model is still loading.
+        """
+        return self._asking.aside(work)
 
     # -- prompts -----------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from napari_histosam.errors import HistosamError
@@ -11,7 +12,6 @@ from napari_histosam.jobs import Priority, SerialWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from napari_histosam.jobs import Dispatcher
 
@@ -110,6 +110,20 @@ class Workbench:
         """Do ``work`` when nothing else waits, if there is a worker; nobody hears how it ended."""
         if self._worker is not None:
             self._worker.submit(work, priority=Priority.IDLE, replaces=replaces)
+
+    def aside(self, work: Callable[[], Any]) -> Future[Any]:
+        """Do a short piece of a long work between the user's own; from a job, which waits for it.
+
+        A prompt goes first, so no piece should take longer than a prompt may wait.
+        """
+        if self._worker is not None:
+            return self._worker.submit(work, priority=Priority.IDLE)
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work())
+        except Exception as error:  # noqa: BLE001 - handed on through the future
+            done.set_exception(error)
+        return done
 
     def tell(self, tell: Callable[[], None]) -> None:
         """Call ``tell`` on the owner's thread; may be called from any thread."""

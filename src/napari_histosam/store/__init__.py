@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from napari_histosam.store.places import open_store_for, store_path
     from napari_histosam.store.raster import ObjectRaster
     from napari_histosam.store.reading import HistoryEntry
+    from napari_histosam.store.reviews import Rejected
     from napari_histosam.store.spatial import Boxes, Shapes
     from napari_histosam.store.store import ObjectStore
     from napari_histosam.store.table import Row
@@ -22,6 +23,7 @@ _HOMES = {
     "HistoryEntry": "reading",
     "ObjectRaster": "raster",
     "ObjectStore": "store",
+    "Rejected": "reviews",
     "Row": "table",
     "Shapes": "spatial",
     "open_store_for": "places",
@@ -36,6 +38,7 @@ __all__ = [
     "HistoryEntry",
     "ObjectRaster",
     "ObjectStore",
+    "Rejected",
     "Row",
     "Shapes",
     "open_store_for",

@@ -11,7 +11,7 @@ import shapely
 
 from napari_histosam.errors import InputError
 from napari_histosam.geometry.window import Window
-from napari_histosam.records import Prompt, Provenance, SlideObject
+from napari_histosam.records import Prompt, Provenance, Review, SlideObject
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,7 +48,7 @@ def encode(objects: Sequence[SlideObject]) -> list[Encoded]:
     blobs = shapely.to_wkb(geometries)
     encoded = []
     for i, item in enumerate(objects):
-        made = item.provenance
+        made, review = item.provenance, item.review
         light = (
             item.object_type,
             item.name,
@@ -61,6 +61,7 @@ def encode(objects: Sequence[SlideObject]) -> list[Encoded]:
             *bounds[i].tolist(),
             item.created,
             item.modified,
+            *((review.state, review.author, review.time) if review else (None, None, None)),
         )
         heavy = (blobs[i], _json(_provenance(made), item), _json(_info(item), item))
         encoded.append(Encoded(item.id, item.class_name or None, light, heavy))
@@ -93,7 +94,15 @@ def decode(
         measurements=info.get("measurements", {}),
         metadata=info.get("metadata", {}),
         extra=info.get("extra", {}),
+        review=read_review(light),
     )
+
+
+def read_review(light: sqlite3.Row) -> Review | None:
+    """Return the review that the columns of a row hold; None if there was none."""
+    if light["review"] is None:
+        return None
+    return Review(light["review"], light["reviewer"] or "", light["reviewed"] or "")
 
 
 def _check(objects: Sequence[SlideObject], geometries: Any) -> None:

@@ -86,8 +86,11 @@ def next_undone(con: sqlite3.Connection) -> Step | None:
     return None if row is None else Step(*row)
 
 
-def begin(con: sqlite3.Connection, label: str, author: str) -> int:
-    """Start a step: what could be redone is dropped; return the step's number."""
+def begin(con: sqlite3.Connection, label: str, author: str, *, rejects: bool = False) -> int:
+    """Start a step: what could be redone is dropped; return the step's number.
+
+    ``rejects`` marks what the step removes as rejected (see `reviews`).
+    """
     at = cursor(con)
     for table in ("deltas", "class_deltas"):
         con.execute(
@@ -95,7 +98,8 @@ def begin(con: sqlite3.Connection, label: str, author: str) -> int:
         )
     con.execute("DELETE FROM edits WHERE number > ?", (at,))
     step = con.execute(
-        "INSERT INTO edits(label, author, time) VALUES(?, ?, ?)", (label, author, now())
+        "INSERT INTO edits(label, author, time, rejects) VALUES(?, ?, ?, ?)",
+        (label, author, now(), int(rejects)),
     ).lastrowid
     assert step is not None
     con.execute("UPDATE meta SET value = ? WHERE key = 'cursor'", (step,))

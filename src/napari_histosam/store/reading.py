@@ -10,7 +10,7 @@ import shapely
 
 from napari_histosam.errors import InputError
 from napari_histosam.store import classes as _classes
-from napari_histosam.store import edits, spatial, table
+from napari_histosam.store import edits, reviews, spatial, table
 from napari_histosam.store.codec import decode
 
 if TYPE_CHECKING:
@@ -253,6 +253,33 @@ class StoreReader:
         listing = table.Listing(order_by, descending, text, class_name, source)
         with self._db.read() as con:
             return table.position(con, listing, key)
+
+    # --- reviews ---------------------------------------------------------------------------
+
+    def review_columns(self, after: int = 0) -> list[tuple[Any, ...]]:
+        """Return the next chunk of what `reviews.columns` says, of objects numbered > ``after``."""
+        with self._db.read() as con:
+            return reviews.columns(con, after, reviews.CHUNK)
+
+    def review_outlines(self, numbers: Sequence[int]) -> list[tuple[int, bytes, bytes | None]]:
+        """Return what `reviews.outlines` says of some objects; those that are gone are left out."""
+        with self._db.read() as con:
+            return reviews.outlines(con, numbers)
+
+    def review_states(self, ids: Iterable[str]) -> dict[str, str | None]:
+        """Return id → "accepted", "corrected" or None, of those objects that are there."""
+        with self._db.read() as con:
+            return reviews.states(con, json.dumps(list(ids)))
+
+    def review_counts(self) -> dict[str | None, int]:
+        """Count objects by review; None stands for "not reviewed"."""
+        with self._db.read() as con:
+            return reviews.counts(con)
+
+    def rejected(self) -> list[reviews.Rejected]:
+        """Return what was rejected and has not come back, oldest first."""
+        with self._db.read() as con:
+            return reviews.rejected(con)
 
     # --- classes and settings --------------------------------------------------------------
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID: Final = 0x48534F53  # "HSOS": tells our files from other SQLite files
 
-LIGHT: Final = (
+_LIGHT_1: Final = (
     "id",
     "class",
     "type",
@@ -30,6 +30,7 @@ LIGHT: Final = (
     "created",
     "modified",
 )
+LIGHT: Final = (*_LIGHT_1, "review", "reviewer", "reviewed")
 """Columns of ``objects``: what the object table, the counts and the raster need."""
 
 HEAVY: Final = ("geometry", "provenance", "info")
@@ -115,7 +116,7 @@ CREATE TABLE deltas(
   edit INTEGER NOT NULL,
   kind INTEGER NOT NULL,
   number INTEGER NOT NULL,
-  {", ".join(LIGHT)},
+  {", ".join(_LIGHT_1)},
   {", ".join(HEAVY)}
 );
 CREATE INDEX deltas_edit ON deltas(edit, kind, number);
@@ -134,7 +135,21 @@ INSERT INTO classes VALUES(0, '', 0, 0);
 INSERT INTO meta VALUES('cursor', 0);
 """
 
-STEPS: Sequence[str] = (_VERSION_1,)
+# Reviews: what was said of an object, by whom, when; and which steps rejected what they removed,
+# so that the removed versions in `deltas` are known as a model's mistakes.
+_VERSION_2: Final = """
+ALTER TABLE objects ADD COLUMN review TEXT;
+ALTER TABLE objects ADD COLUMN reviewer TEXT;
+ALTER TABLE objects ADD COLUMN reviewed TEXT;
+ALTER TABLE deltas ADD COLUMN review TEXT;
+ALTER TABLE deltas ADD COLUMN reviewer TEXT;
+ALTER TABLE deltas ADD COLUMN reviewed TEXT;
+ALTER TABLE edits ADD COLUMN rejects INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX objects_review ON objects(review);
+CREATE INDEX edits_rejects ON edits(number) WHERE rejects = 1;
+"""
+
+STEPS: Sequence[str] = (_VERSION_1, _VERSION_2)
 """``STEPS[v]`` brings a file of version ``v`` to ``v + 1``; version 0 is an empty file."""
 
 

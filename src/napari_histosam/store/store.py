@@ -132,6 +132,16 @@ class ObjectStore(StoreReader):
         """
         self._replace(list(ids), (), label)
 
+    def reject(self, ids: Iterable[str], label: str = "Reject") -> None:
+        """Delete objects as one step and remember them as mistakes; `rejected` lists them.
+
+        Raises
+        ------
+        InputError
+            An id is not there, or the store is read-only.
+        """
+        self._replace(list(ids), (), label, rejects=True)
+
     def replace(
         self,
         remove_ids: Iterable[str],
@@ -177,7 +187,7 @@ class ObjectStore(StoreReader):
                 if (class_name, light, heavy) == (item.class_name, item.light, item.heavy):
                     continue
                 new = [item.id, item.class_name, *item.light]
-                if new[_MODIFIED] == light[-1]:
+                if new[_MODIFIED] == light[_MODIFIED - 2]:  # without id and class
                     new[_MODIFIED] = now()
                 kept = [a if a != b else None for a, b in zip(item.heavy, heavy, strict=True)]
                 changed.append((number, new, kept))
@@ -310,6 +320,8 @@ class ObjectStore(StoreReader):
         objects: Sequence[SlideObject],
         label: str,
         new_classes: Sequence[ObjectClass] = (),
+        *,
+        rejects: bool = False,
     ) -> list[str]:
         items = encode(objects)
         if not items and not remove_ids:
@@ -317,7 +329,7 @@ class ObjectStore(StoreReader):
         with self._stepping() as emit, self._db.write() as con:
             gone = _current(con, remove_ids)
             _refuse_known(con, [item.id for item in items if item.id not in gone])
-            step = edits.begin(con, label, self.author)
+            step = edits.begin(con, label, self.author, rejects=rejects)
             before = edits.remove(con, step, (row[0] for row in gone.values()))
             for cls in new_classes:
                 if _classes.number_of(con, cls.name) is None:

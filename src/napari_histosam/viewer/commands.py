@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
     from napari_histosam.session import Session
     from napari_histosam.session.editing import Edit
+    from napari_histosam.viewer.review_walk import ReviewWalk
 
 
 class Commands(ABC):
     """The commands of one session."""
 
     session: Session
+    review: ReviewWalk
 
     @abstractmethod
     def say(self, text: str) -> None:
@@ -31,28 +33,39 @@ class Commands(ABC):
 
     @told
     def accept(self) -> None:
-        """Keep what is previewed."""
+        """Keep what is previewed or, in a review, the object at hand as it is."""
+        if self.review.in_hand:
+            self.review.accept()
+            return
+        refined = self.session.prompts.refines
         kept = self.session.accept()
         if kept:
             name = self.session.store.get(kept[0]).class_name or "unclassified"
             self.say(f"Kept as {name}." if len(kept) == 1 else f"Kept {len(kept)} objects.")
+        self.review.refined(refined)
 
     @told
     def reject(self) -> None:
         """Forget prompts and preview or, without any, the selection."""
         if len(self.session.prompts) or self.session.preview is not None:
             self.session.reject()
-        else:
+        elif not self.review.in_hand:
             self.session.objects.select([])
 
     @told
     def next_candidate(self) -> None:
-        """Show the model's next mask."""
-        self.session.next_candidate()
+        """Show the model's next mask or, in a review, the next object."""
+        if self.review.in_hand:
+            self.review.later()
+        else:
+            self.session.next_candidate()
 
     @told
     def next_object(self) -> None:
-        """Prompt a further object before accepting."""
+        """Prompt a further object before accepting or, in a review, edit the object at hand."""
+        if self.review.in_hand:
+            self.review.edit()
+            return
         self.session.next_object()
         self.say("The next clicks are for another object; accept keeps all of them.")
 
@@ -81,7 +94,10 @@ class Commands(ABC):
 
     @told
     def delete(self) -> None:
-        """Delete the selected objects."""
+        """Delete the selected objects or, in a review, reject the object at hand."""
+        if self.review.in_hand:
+            self.review.reject()
+            return
         chosen = len(self.session.objects.selection)
         gone = self.session.objects.delete()
         if chosen > gone:

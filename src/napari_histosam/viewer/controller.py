@@ -20,6 +20,7 @@ from napari_histosam.viewer.overlays import (
     PreviewOverlay,
     PromptOverlay,
 )
+from napari_histosam.viewer.review_walk import ReviewWalk
 from napari_histosam.viewer.tools import Tool
 from napari_histosam.viewer.viewport import Viewport
 
@@ -88,6 +89,7 @@ class Controller(Commands):
         self.prompts = PromptOverlay(viewer, frame)
         self.comparison = ComparisonOverlay(viewer, frame)
         self.objects.layer()
+        self.review = ReviewWalk(self)
         self._selected: tuple[str, ...] = ()
         self._framed: tuple[Window, ...] = ()
         self._drawn_unit = self.unit
@@ -213,6 +215,7 @@ class Controller(Commands):
             return
         self._closed = True
         self.keys.unbind()
+        self.review.close()
         if self._drag in self.viewer.mouse_drag_callbacks:
             self.viewer.mouse_drag_callbacks.remove(self._drag)
         camera = self.viewer.scene.camera

@@ -26,6 +26,7 @@ from napari_histosam.widgets.annotate_tab import AnnotateTab
 from napari_histosam.widgets.exchange_tab import ExchangeTab
 from napari_histosam.widgets.learn_tab import LearnTab
 from napari_histosam.widgets.main_thread import MainThread
+from napari_histosam.widgets.review_tab import ReviewTab
 from napari_histosam.widgets.slide_bar import SlideBar
 from napari_histosam.widgets.status_line import StatusLine
 
@@ -57,10 +58,12 @@ class HistosamDock(QWidget):
         )
         self.slide_bar = SlideBar(self.workbench)
         self.annotate = AnnotateTab(self.workbench, self.jobs)
+        self.review = ReviewTab(self.jobs)
         self.learn = LearnTab(self.workbench, self.jobs)
         self.exchange = ExchangeTab(self.jobs)
         self.tabs = QTabWidget()
         self.tabs.addTab(_scrolling(self.annotate), "Annotate")
+        self.tabs.addTab(_scrolling(self.review), "Review")
         self.tabs.addTab(_scrolling(self.learn), "Learn")
         self.tabs.addTab(_scrolling(self.exchange), "Exchange")
         layout = QVBoxLayout(self)
@@ -75,7 +78,7 @@ class HistosamDock(QWidget):
         self.slide_bar.scale_given.connect(self._set_scale)
         self.slide_bar.take_over_requested.connect(self._take_over)
         self.learn.models_changed.connect(self._on_models)
-        for tab in (self.annotate, self.learn, self.exchange):
+        for tab in (self.annotate, self.review, self.learn, self.exchange):
             tab.said.connect(self.say)
             tab.job_started.connect(self.status.follow)
         self.workbench.said.connect(self.say)
@@ -150,7 +153,7 @@ class HistosamDock(QWidget):
     def _on_controller(self, controller: Controller | None) -> None:
         if self._closed:
             return
-        for part in (self.slide_bar, self.annotate, self.learn, self.exchange):
+        for part in (self.slide_bar, self.annotate, self.review, self.learn, self.exchange):
             part.show_controller(controller)
         self._bind(controller)
 

@@ -12,6 +12,8 @@ from napari_histosam.viewer.tools import Tool
 from napari_histosam.widgets.parts import note, row, tool_button
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QShowEvent
+
     from napari_histosam.viewer.controller import Controller
 
 HINTS = {
@@ -67,6 +69,12 @@ class ToolBar(QWidget):
             controller.tool_changed.connect(self._mark)
             controller.brush_px = float(self.brush.value())
         self._mark(controller.tool if controller else Tool.CLICK)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Show the brush as it is; another tool bar may have changed it."""
+        super().showEvent(event)
+        if self._controller is not None:
+            self.brush.setValue(round(self._controller.brush_px))
 
     def _choose(self, tool: Tool) -> None:
         if self._controller is not None:

@@ -63,6 +63,7 @@ def test_the_layout_is_that_of_labelled_folders(built):
         "index.json",
         "splits.json",
         "objects.jsonl",
+        "rejected.jsonl",
         "coco.json",
         "manifest.json",
     }

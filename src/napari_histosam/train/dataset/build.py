@@ -19,6 +19,7 @@ from napari_histosam.train.dataset.folder import Folder, check_out, opened
 from napari_histosam.train.dataset.kinds import Marked, mark
 from napari_histosam.train.dataset.notes import refuse_empty, warnings
 from napari_histosam.train.dataset.patients import patient_of, patients_of
+from napari_histosam.train.dataset.rejected import rejections
 from napari_histosam.train.dataset.report import BuildReport, lacking
 from napari_histosam.train.dataset.scale import choose_scale
 from napari_histosam.train.dataset.sources import SlideSource, read_sources
@@ -87,7 +88,13 @@ def build(
     sources = read_sources(request.stores, request.annotated, request.look_in, reading)
     settings = request.settings
     marked = [
-        mark(one.objects, one.size, settings.region_classes, automatic=settings.automatic)
+        mark(
+            one.objects,
+            one.size,
+            settings.region_classes,
+            automatic=settings.automatic,
+            reviewed_only=settings.reviewed_only,
+        )
         for one in sources
     ]
     refuse_empty(sources, marked)
@@ -166,8 +173,13 @@ def _build(
     told = {"mpp": scale.mpp, "px": scale.px if bare else None, "why": scale.why}
     # Also of slides that are not given now: one that was trained on must not come back as a test.
     seen = {**(earlier.placed(refreeze=False) if earlier else {}), **placed}
+    wrong = [
+        line
+        for identity in sorted(todo)
+        for line in rejections(todo[identity].source, placed[identity].split)
+    ]
     made = documents.render(
-        folder.out.name, rows, slides, classes, told, settings, folder.hashes, seen
+        folder.out.name, rows, slides, classes, told, settings, folder.hashes, seen, wrong
     )
     cancel.check()
     folder.exchange(made)

@@ -10,7 +10,15 @@ from napari_histosam import __version__
 from napari_histosam.train.dataset import coco
 from napari_histosam.train.dataset.cut import BUILDER
 from napari_histosam.train.dataset.earlier import FORMAT, VERSION
-from napari_histosam.train.dataset.folder import COCO, INDEX, MANIFEST, OBJECTS, SPLITS, sha256
+from napari_histosam.train.dataset.folder import (
+    COCO,
+    INDEX,
+    MANIFEST,
+    OBJECTS,
+    REJECTED,
+    SPLITS,
+    sha256,
+)
 from napari_histosam.train.dataset.splits import SPLITS as SPLIT_NAMES
 
 if TYPE_CHECKING:
@@ -63,6 +71,7 @@ def render(
     settings: Settings,
     files: Mapping[str, str],
     placed: Mapping[str, Placed],
+    rejected: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, bytes]:
     """Return all documents by file name; the same input gives the same bytes.
 
@@ -82,6 +91,8 @@ def render(
         The windows' files → SHA-256.
     placed : mapping of str to Placed
         Where every slide is that ever was in the folder.
+    rejected : sequence of mapping
+        Lines of ``rejected.jsonl``.
     """
     listed = {
         split: [item["id"] for item in rows.items if item["split"] == split]
@@ -105,6 +116,7 @@ def render(
         OBJECTS: b"".join(
             _text(line) + b"\n" for item in rows.items for line in rows.lines[item["id"]]
         ),
+        REJECTED: b"".join(_text(line) + b"\n" for line in rejected),
         COCO: _text(coco.document(rows.items, rows.marks, classes, settings.licence)),
     }
     test_lines = [line for name in listed["test"] for line in rows.lines[name]]
@@ -125,6 +137,7 @@ def render(
             "seed": settings.seed,
             "region_classes": list(settings.region_classes),
             "automatic": settings.automatic,
+            "reviewed_only": settings.reviewed_only,
         },
         "scale": scale,
         "classes": classes,

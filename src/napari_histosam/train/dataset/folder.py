@@ -19,8 +19,8 @@ PARTS = ("images", "masks", "ignore")
 """Folders with one PNG per window."""
 
 INDEX, SPLITS, OBJECTS = "index.json", "splits.json", "objects.jsonl"
-COCO, MANIFEST = "coco.json", "manifest.json"
-DOCUMENTS = (INDEX, SPLITS, OBJECTS, COCO, MANIFEST)
+REJECTED, COCO, MANIFEST = "rejected.jsonl", "coco.json", "manifest.json"
+DOCUMENTS = (INDEX, SPLITS, OBJECTS, REJECTED, COCO, MANIFEST)
 
 _LOCK = ".building.lock"
 # Only what a builder itself has named is ever removed.

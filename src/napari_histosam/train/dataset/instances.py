@@ -97,7 +97,8 @@ def record(
         "source": made.source,
         "model": made.model,
         "weights": made.weights_hash,
-        "score": _finite(made.score),
+        "score": finite(made.score),
+        "review": None if one.review is None else one.review.state,
         "first_iou": corrected,
         "first": None,
         "prompts": list(_prompts(made.prompts, window)),
@@ -109,7 +110,8 @@ def record(
     return line
 
 
-def _finite(score: float | None) -> float | None:
+def finite(score: float | None) -> float | None:
+    """Return a score to 6 places; None where there is none or it is no number."""
     return round(float(score), 6) if score is not None and math.isfinite(score) else None
 
 

@@ -34,7 +34,11 @@ SENTENCES = {
     "no area": "points, lines or outlines without an area",
     "container": "tiles or cores of a tissue array, which hold objects but are none",
     "outside": "outlines outside their slide",
-    "automatic": "automatic objects that nobody corrected (taken as unknown; --automatic for all)",
+    "automatic": (
+        "automatic objects that nobody accepted or corrected (taken as unknown; --automatic takes "
+        "them)"
+    ),
+    "unreviewed": "objects that nobody has reviewed (taken as unknown)",
     "covered": "objects that are too small to hold a pixel, or covered by others",
 }
 """Why something did not become an object of the data set, in the plural."""
@@ -96,6 +100,7 @@ def mark(
     region_classes: Iterable[str] = (),
     *,
     automatic: bool = False,
+    reviewed_only: bool = False,
 ) -> Marked:
     """Sort the objects of one slide.
 
@@ -108,7 +113,10 @@ def mark(
     region_classes : iterable of str
         As in `role_of`.
     automatic : bool
-        Whether automatic objects that nobody corrected are truth; else they are unknown.
+        Whether automatic objects that nobody accepted or corrected are truth; else they are
+        unknown.
+    reviewed_only : bool
+        Whether only what was accepted or corrected in a review is truth; all else is unknown.
     """
     more = tuple(region_classes)
     slide = shapely.box(0, 0, *size)
@@ -137,6 +145,9 @@ def mark(
             regions.append(shape)
         elif role == "ignore":
             unknown.append(shape)
+        elif reviewed_only and one.review is None:
+            left_out["unreviewed"] += 1
+            unknown.append(shape)
         elif not automatic and _unseen(one, whole):
             left_out["automatic"] += 1
             unknown.append(shape)
@@ -162,7 +173,7 @@ def _outline(one: SlideObject) -> Shape | None:
 def _unseen(one: SlideObject, shape: Shape) -> bool:
     """Tell whether an object is a model's automatic answer as it came."""
     made = one.provenance
-    if made.source != "automatic":
+    if made.source != "automatic" or one.review is not None:
         return False
     first = None if made.first_mask is None else clean(made.first_mask)
     return first is None or bool(shapely.equals(first, shape))

@@ -50,7 +50,9 @@ class Settings:
     region_classes : tuple of str
         Classes that mark fully labelled regions, besides the usual names (`kinds.role_of`).
     automatic : bool
-        Whether a model's automatic objects that nobody corrected are taken as truth.
+        Whether a model's automatic objects that nobody accepted or corrected are taken as truth.
+    reviewed_only : bool
+        Whether only objects that were accepted or corrected in a review are taken as truth.
     refreeze : bool
         Whether the test set that stands in the folder is made anew.
 
@@ -71,6 +73,7 @@ class Settings:
     licence: str = ""
     region_classes: tuple[str, ...] = ()
     automatic: bool = False
+    reviewed_only: bool = False
     refreeze: bool = False
 
     def __post_init__(self) -> None:

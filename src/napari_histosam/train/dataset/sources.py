@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.records import SlideObject
     from napari_histosam.slide import Slide
-    from napari_histosam.store import ObjectStore
+    from napari_histosam.store import ObjectStore, Rejected
     from napari_histosam.train.dataset.request import Annotated
 
 _SQLITE = b"SQLite format 3\0"
@@ -49,6 +49,8 @@ class SlideSource:
         What the reading of annotation files had to say.
     patient : str
         As the store has it; empty where it says none.
+    rejected : tuple of Rejected
+        Objects that somebody took away as mistakes.
     """
 
     identity: str
@@ -59,6 +61,7 @@ class SlideSource:
     objects: tuple[SlideObject, ...]
     notes: tuple[str, ...] = ()
     patient: str = ""
+    rejected: tuple[Rejected, ...] = ()
 
 
 def read_sources(
@@ -108,6 +111,7 @@ def read_sources(
                 objects=first.objects + source.objects,
                 notes=first.notes + source.notes,
                 patient=first.patient or source.patient,
+                rejected=first.rejected + source.rejected,
             )
         )
     return list(joined.values())
@@ -140,7 +144,7 @@ def _of_store(path: Path, look_in: Sequence[Path]) -> SlideSource:
     # Read whole and closed at once: who opens the slide meanwhile shall be able to edit.
     with ObjectStore.open(path) as store:
         identity, name = store.slide_identity, store.slide_name
-        objects = tuple(store.iterate())
+        objects, wrong = tuple(store.iterate()), tuple(store.rejected())
         patient = _patient(store)
     beside = path.name.removesuffix(SUFFIX)
     # A name from a file must not lead anywhere else.
@@ -149,7 +153,7 @@ def _of_store(path: Path, look_in: Sequence[Path]) -> SlideSource:
     for place in _places(path, [one for one in (beside, name) if one != path.name], look_in):
         with open_slide(place) as slide:
             if not identity or slide.identity == identity:
-                return _source(slide, objects, patient=patient)
+                return _source(slide, objects, patient=patient, rejected=wrong)
         strangers.append(place)
     if strangers:
         raise InputError(
@@ -190,7 +194,12 @@ def _of_slide(path: Path) -> SlideSource:
                 "with --annotations."
             )
         with ObjectStore.open(where, slide_identity=slide.identity) as store:
-            return _source(slide, tuple(store.iterate()), patient=_patient(store))
+            return _source(
+                slide,
+                tuple(store.iterate()),
+                patient=_patient(store),
+                rejected=tuple(store.rejected()),
+            )
 
 
 def _patient(store: ObjectStore) -> str:
@@ -243,6 +252,7 @@ def _source(
     objects: tuple[SlideObject, ...],
     notes: tuple[str, ...] = (),
     patient: str = "",
+    rejected: tuple[Rejected, ...] = (),
 ) -> SlideSource:
     assert slide.path is not None  # it was opened from a file
     return SlideSource(
@@ -254,4 +264,5 @@ def _source(
         objects=objects,
         notes=notes,
         patient=patient,
+        rejected=rejected,
     )

@@ -42,7 +42,9 @@ class Teaching:
         Store or slide, as ``histosam dataset`` takes it.
     objects, corrected : mapping of (str or None) to int
         By class; None stands for the unclassified. Corrected are those whose outline differs
-        from the model's first answer.
+        from the model's first answer, or that were corrected in a review.
+    unseen : int
+        Automatic objects that nobody has accepted or corrected, which do not count.
     windows : int
         About how many windows show them.
     regions : int
@@ -59,6 +61,7 @@ class Teaching:
     windows: int = 0
     regions: int = 0
     patient: str = ""
+    unseen: int = 0
 
     @property
     def count(self) -> int:
@@ -162,7 +165,17 @@ class Advice:
 
 
 def advice(chosen: Sequence[Teaching]) -> Advice:
-    """Say in one sentence whether the chosen slides suffice."""
+    """Say in a sentence whether the chosen slides suffice, and in another what does not count."""
+    found = _judged(chosen)
+    unseen = sum(one.unseen for one in chosen)
+    if not unseen:
+        return found
+    what = "counts once it is" if unseen == 1 else "count once they are"
+    rest = f"{_many(unseen, 'automatic object')} {what} accepted in the tab Review."
+    return Advice(found.level, f"{found.text} {rest}")
+
+
+def _judged(chosen: Sequence[Teaching]) -> Advice:
     full = [one for one in chosen if one.count]
     objects, groups = sum(one.count for one in full), groups_of(full)
     if not objects:
@@ -202,7 +215,7 @@ def _taught(
     regions = 0
     counts: Counter[str | None] = Counter()
     corrected: Counter[str | None] = Counter()
-    bounds = []
+    bounds, unseen = [], 0
     for number, one in enumerate(objects):
         if number % 200 == 0:
             step()
@@ -213,18 +226,23 @@ def _taught(
         if role != "object":
             continue
         changed = is_corrected(one)
-        if one.provenance.source == "automatic" and not changed:
+        if one.provenance.source == "automatic" and not changed and one.review is None:
             # Nobody has looked at it: no truth, see `train.dataset.kinds`.
+            unseen += 1
             continue
         counts[one.class_name] += 1
         corrected[one.class_name] += changed
         bounds.append(one.geometry.bounds)
     windows = _windows(bounds)
-    return Teaching(key, name, path, dict(counts), dict(corrected), windows, regions, patient)
+    return Teaching(
+        key, name, path, dict(counts), dict(corrected), windows, regions, patient, unseen
+    )
 
 
 def is_corrected(one: SlideObject) -> bool:
-    """Tell whether an object's outline differs from the model's first answer."""
+    """Tell whether an outline differs from the model's first answer, or a review says so."""
+    if one.review is not None and one.review.state == "corrected":
+        return True
     first = one.provenance.first_mask
     if first is None:
         return False
