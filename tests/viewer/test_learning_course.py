@@ -87,6 +87,18 @@ def test_pause_goes_on_and_comes_to_the_same_end(bench):
     bench.until(course, lambda shown: len(shown.epochs) > reached)
 
 
+def test_what_was_learned_so_far_is_compared_when_it_is_finished_early(bench):
+    slides = [bench.field("a.png", 1), bench.field("b.png", 2)]
+    course = bench.begin(*slides, epochs=60)
+    bench.until(course, lambda shown: any(row["best"] for row in shown.epochs[1:]))
+    bench.launcher.finish(course)
+    shown = bench.until(course, lambda shown: not shown.working)
+    assert shown.state == "finished", shown.message
+    assert len(shown.epochs) < 60
+    result = read_result(course)
+    assert ModelRegistry().get(result.name).trained.figures["best_epoch"] > 0
+
+
 def test_a_killed_trainer_is_found_out_and_goes_on(bench):
     slides = [bench.field("a.png", 1), bench.field("b.png", 2)]
     course = bench.begin(*slides, epochs=60)
