@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_histosam.models.protocols import ObjectPrompts
+from napari_histosam.train.finetune.windows import View, Wider
 from napari_histosam.train.simulate import deepest_point, jittered, tight_box
 from napari_histosam.train.small.prompting import Asked, first_prompts
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_histosam.models.trainable import Place, Trainable
-    from napari_histosam.train.finetune.windows import View
 
     Mask = NDArray[np.bool_]
 
@@ -49,6 +49,8 @@ class Question:
         Of the whole object in net px.
     rng : numpy Generator
         Of this object alone, so that it does not matter which objects share its batch.
+    around : tuple of (height, width) bool arrays
+        The object in the coarser windows, as the place shows them.
     """
 
     window: int
@@ -57,6 +59,7 @@ class Question:
     asked: Asked
     area: float
     rng: np.random.Generator
+    around: tuple[Mask, ...] = ()
 
 
 def question(
@@ -93,6 +96,7 @@ def question(
     made = _in_place(prompts, earlier, truth, place, window, number, rng)
     if made is not None:
         made.asked.corrections = asked.corrections
+        made.around = tuple(place.cut(one.labels == number) > 0.5 for one in view.wider)
     return made
 
 
@@ -158,8 +162,14 @@ def turned(view: View, rng: np.random.Generator, recolour: Callable | None = Non
         return replace(one, points=moved(one.points))
 
     prompts = {number: told(one) for number, one in view.prompts.items()}
-    out = replace(view, image=laid(view.image), labels=laid(view.labels), prompts=prompts)
-    return out if recolour is None else replace(out, image=recolour(out.image, rng))
+    images = [laid(image) for image in view.images]
+    if recolour is not None:
+        # All windows of a view come from one laboratory.
+        images = np.split(recolour(np.concatenate(images), rng), len(images))
+    wider = tuple(
+        Wider(image, laid(one.labels)) for image, one in zip(images[1:], view.wider, strict=True)
+    )
+    return View(images[0], laid(view.labels), prompts, wider)
 
 
 def _hits(given: ObjectPrompts, truth: Mask) -> bool:
