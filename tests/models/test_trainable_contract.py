@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
     from napari_histosam.models.registry import ModelRegistry
 
-SIDES = {"histosam-small": 512, "tiny-sam": 1024, "short-vit": 1024, "wsi-mine": 1024}
+SIDES = {
+    "histosam-small": 512,
+    "tiny-sam": 1024,
+    "short-vit": 1024,
+    "wsi-mine": 1024,
+    "boxes-mine": 384,
+}
 
 
 @dataclass
@@ -56,6 +62,7 @@ def registry(
     tmp_path_factory: pytest.TempPathFactory,
     mobile_file: Path,
     wsi_files: list[Path],
+    i_medsam_files: list[Path],
     make_weights: Callable,
     sam_shapes: Callable,
 ) -> Iterator[ModelRegistry]:
@@ -71,6 +78,11 @@ def registry(
         torch.save(make_weights(sam_shapes("vit_b"), 7), path)
         made.import_file(path, "short-vit")
         assert made.import_files(wsi_files, "wsi-mine").window_scales == (1.0, 2.0)
+        stock = torch.load(i_medsam_files[0], weights_only=True)
+        for name, table in stock.items():  # no block of this ViT attends globally
+            stock[name] = table[:27] if "rel_pos" in name else table
+        torch.save(stock, folder / "sam_vit_b_01ec64.pth")
+        made.import_files([folder / "sam_vit_b_01ec64.pth", i_medsam_files[1]], "boxes-mine")
         yield made
 
 
@@ -94,6 +106,8 @@ CASES = [
     ("tiny-sam", "lora"),
     ("short-vit", "mona"),
     ("wsi-mine", "decoder"),
+    ("boxes-mine", "lora"),
+    ("boxes-mine", "decoder"),
 ]
 
 

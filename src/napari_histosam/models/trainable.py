@@ -285,6 +285,11 @@ def check_method(card: ModelCard, method: str, offered: Sequence[Method]) -> Met
     )
 
 
+def boxes_only(model: Trainable) -> bool:
+    """Tell whether a model takes no clicks: then it learns and is validated by boxes."""
+    return "point" not in model.card.prompts
+
+
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
     """Return copies of a module's trained parameters, by their own names, on the CPU."""
     return {

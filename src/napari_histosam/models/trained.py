@@ -149,6 +149,10 @@ def load_trained(
         from napari_histosam.models.wsi_sam.load import load_wsi_sam
 
         return load_wsi_sam(card, divided(weights, path), known, device, say)
+    if card.decoder == "i-medsam":
+        from napari_histosam.models.i_medsam.load import load_i_medsam
+
+        return load_i_medsam(card, divided(weights, path), known, device, say)
     from napari_histosam.models.small.load import small_model
 
     return small_model(card, weights, path.name, known, device, say)
@@ -168,6 +172,10 @@ def methods_of(card: ModelCard) -> tuple[Method, ...]:
         from napari_histosam.models.wsi_sam.trainable import METHODS as OF_WSI_SAM
 
         return OF_WSI_SAM
+    if card.decoder == "i-medsam":
+        from napari_histosam.models.i_medsam.trainable import METHODS as OF_I_MEDSAM
+
+        return OF_I_MEDSAM
     return ()
 
 
@@ -207,6 +215,10 @@ def build_trainable(registry: ModelRegistry, name: str, method: str) -> Trainabl
         from napari_histosam.models.wsi_sam.trainable import WsiSamTrainable
 
         return WsiSamTrainable(card, divided(weights, Path(card.name)), method)
+    if card.decoder == "i-medsam":
+        from napari_histosam.models.i_medsam.trainable import IMedSamTrainable
+
+        return IMedSamTrainable(card, divided(weights, Path(card.name)), method)
     from napari_histosam.models.small.load import filled_net
     from napari_histosam.models.small.trainable import SmallTrainable
 
@@ -260,8 +272,8 @@ def export(registry: ModelRegistry, name: str, path: Path) -> int:
     card = registry.get(name)
     if is_manifold(card):
         raise InputError(
-            f"{card.name} consists of {' and '.join(PARTS[card.decoder])}, which no one file holds: "
-            f"copy {' and '.join(path.name for path in registry.files(card.name))} instead."
+            f"{card.name} consists of {' and '.join(PARTS[card.decoder])}, which no one file "
+            f"holds: copy {' and '.join(path.name for path in registry.files(card.name))} instead."
         )
     state = {k: v.contiguous() for k, v in weights_of(registry, name).items()}
     if path.suffix.lower() == ".safetensors":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_histosam.models.protocols import ObjectPrompts
+from napari_histosam.models.trainable import boxes_only
 from napari_histosam.train.finetune.windows import View, Wider
 from napari_histosam.train.simulate import deepest_point, jittered, tight_box
 from napari_histosam.train.small.prompting import Asked, first_prompts
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # telling the scales apart.
 _OTHER_SCALE = 0.25
 _JITTER = 0.05
+_OUTWARD = 19
 # Share of questions that begin with the user's own first prompt, where it is recorded. The others
 # are drawn: one place for each object would be learned by heart.
 _RECORDED = 0.25
@@ -85,7 +87,11 @@ def question(
     points = np.array(asked.points, np.float64).reshape(-1, 2) + corner
     box = None if asked.box is None else asked.box + np.tile(corner, 2)
     prompts = ObjectPrompts(points, np.array(asked.labels), box)
+    if boxes_only(model):
+        prompts, earlier, asked.corrections = _boxed(truth, rng), None, 0
     given = view.prompts.get(number)
+    if given is not None and boxes_only(model) and given.box is None:
+        given = None
     if given is not None and _hits(given, truth) and rng.random() < _RECORDED:
         prompts, earlier = given, None
     places = model.places(prompts, earlier, (truth.shape[1], truth.shape[0]))
@@ -123,11 +129,12 @@ def plain_questions(
     Returns
     -------
     list of Question
-        One for each place that competes; none where the window does not show the object.
+        One for each place that competes; none where the window does not show the object, or for
+        a click where the model takes boxes only.
     """
     truth = view.labels == number
     tight = tight_box(truth)
-    if tight is None:
+    if tight is None or (kind == "click" and boxes_only(model)):
         return []
     prompts = ObjectPrompts(box=jittered(tight, _JITTER, rng))
     if kind == "click":
@@ -170,6 +177,18 @@ def turned(view: View, rng: np.random.Generator, recolour: Callable | None = Non
         Wider(image, laid(one.labels)) for image, one in zip(images[1:], view.wider, strict=True)
     )
     return View(images[0], laid(view.labels), prompts, wider)
+
+
+def _boxed(truth: Mask, rng: np.random.Generator) -> ObjectPrompts:
+    """Return a box round an object, each side moved outward by up to 19 px within the window.
+
+    So SAM's descendants for boxes learn (MedSAM, arXiv 2304.12306; I-MedSAM, arXiv 2311.17081).
+    """
+    tight = tight_box(truth)
+    assert tight is not None
+    out = tight + rng.integers(0, _OUTWARD + 1, 4) * np.array([-1, -1, 1, 1])
+    height, width = truth.shape
+    return ObjectPrompts(box=out.clip(0, [width, height, width, height]))
 
 
 def _hits(given: ObjectPrompts, truth: Mask) -> bool:

@@ -198,19 +198,20 @@ def _prompts(sample: Sample) -> dict[int, ObjectPrompts]:
 
 def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[Sample]:
     height, width = labels.shape
-    scale = _scale(entry, (width, height), card)
-    side = card.window_px * scale
+    plain = _scale(entry, (width, height), card)
     counts = np.bincount(labels.ravel())
-    columns, rows = _centres(width, side), _centres(height, side)
-    chosen: dict[tuple[float, float], list[int]] = {}
+    chosen: dict[tuple[float, float, float], list[int]] = {}
     for number, bounds in _bounds(labels).items():
+        scale = plain * _towards(bounds, plain, card)
         if counts[number] / scale**2 < SMALLEST_PX:
             continue
         if entry.homes is not None and number not in entry.homes:
             continue  # another image shows it better and asks for it
         left, top, right, bottom = bounds
+        side = card.window_px * scale
+        columns, rows = _centres(width, side), _centres(height, side)
         # Of half-overlapping windows, the one whose middle is nearest cuts the object least.
-        at = _nearest_of(columns, (left + right) / 2), _nearest_of(rows, (top + bottom) / 2)
+        at = scale, _nearest_of(columns, (left + right) / 2), _nearest_of(rows, (top + bottom) / 2)
         chosen.setdefault(at, []).append(number)
     size = (card.window_px, card.window_px)
     return [
@@ -220,7 +221,7 @@ def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[S
             tuple(numbers),
             scales=card.window_scales,
         )
-        for (cx, cy), numbers in sorted(chosen.items())
+        for (scale, cx, cy), numbers in sorted(chosen.items())
     ]
 
 
@@ -229,6 +230,22 @@ def _scale(entry: Entry, size: tuple[int, int], card: ModelCard) -> float:
     if card.mpp is not None and entry.mpp is not None:
         return card.mpp / entry.mpp
     return _picture_scale(max(size), card)
+
+
+def _towards(bounds: tuple[int, int, int, int], scale: float, card: ModelCard) -> float:
+    """Return by which power of two a window is coarser for an object, as in use.
+
+    Only models that take boxes alone know an object's size before they look.
+    """
+    if card.object_px is None or "point" in card.prompts:
+        return 1.0
+    left, top, right, bottom = bounds
+    side, (least, most) = max(right - left, bottom - top) / scale, card.object_px
+    if side > most:
+        return 2.0 ** math.ceil(math.log2(side / most))
+    if side < least:
+        return max(2.0 ** -math.ceil(math.log2(least / side)), _FINEST / scale)
+    return 1.0
 
 
 def _picture_scale(side: float, card: ModelCard) -> float:
