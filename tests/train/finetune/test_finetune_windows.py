@@ -172,13 +172,14 @@ def test_a_model_of_two_scales_gets_both_windows_around_one_centre(data: Path) -
 
 
 def test_a_model_that_takes_boxes_only_is_asked_by_boxes_at_their_scale(data: Path) -> None:
-    card = {"prompts": ("box",), "object_px": (40.0, 90.0), "window_px": 128}
+    card = {"prompts": ("box",), "object_px": (30.0, 60.0), "window_px": 128}
     found = samples(data, **card)
+    assert {sample.window.scale[0] for sample in found} == {0.5, 1.0}
     for sample in found:
         view = Reader().read(sample)
         for number in sample.numbers:
             rows, columns = np.nonzero(view.labels == number)
-            assert 39 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 91
+            assert 30 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 60
     model = build_trainable(ModelRegistry(offline_dirs=[]), "histosam-small", "decoder")
     model.card = replace(CARD, prompts=("box",))
     view = Reader().read(samples(data)[0])
