@@ -9,11 +9,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 import torch
 
+from napari_histosam.models.catalog import write_card
 from napari_histosam.models.i_medsam.load import fresh_adapted, save_adapted
 from napari_histosam.models.registry import ModelRegistry
+from napari_histosam.models.sam import build
 from napari_histosam.models.sam.build import build_sam, published_names
+from napari_histosam.models.trained import build_trainable
 from napari_histosam.models.wsi_sam.load import fresh_decoder, save_decoder
 from napari_histosam.train.finetune.features import Encoded
 from napari_histosam.train.finetune.step import Memory, Teacher
@@ -58,13 +62,22 @@ def import_wsi_sam(folder: Path) -> str:
     return ModelRegistry(offline_dirs=[]).import_files(files, "fresh-wsi-sam").name
 
 
-def import_i_medsam(folder: Path) -> str:
-    """Import I-MedSAM with a random ViT and fresh networks; return its name."""
+def import_i_medsam(folder: Path, side: int | None = None) -> str:
+    """Import I-MedSAM with a random ViT and fresh networks, for windows of a side; return its name.
+
+    What an object fills of its window stays the same.
+    """
     sam = random_sam("vit_b")
     files = [folder / "sam_vit_b_01ec64.pth", folder / "i_medsam.pth"]
     torch.save(sam, files[0])
     save_adapted(fresh_adapted(sam), files[1])
-    return ModelRegistry(offline_dirs=[]).import_files(files, "fresh-i-medsam").name
+    registry = ModelRegistry(offline_dirs=[])
+    card = registry.import_files(files, "fresh-i-medsam")
+    if side is not None and card.object_px is not None:
+        least, most = (px * side / card.window_px for px in card.object_px)
+        small = replace(card, window_px=side, object_px=(least, most))
+        write_card(small, registry.folder / f"{card.name}.json")
+    return card.name
 
 
 def overfit(
@@ -121,3 +134,28 @@ def glands(model: Trainable, shared_data: Path, most: int) -> list[Sample]:
             break
         chosen.append(replace(one, numbers=one.numbers[:left]))
     return chosen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_i_medsam_learns_three_glands_by_heart(
+    shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ViT-B of two blocks, windows of 128 px, LoRA and all that the recipe trains."""
+    monkeypatch.setitem(build._VIT, "vit_b", (768, 2, 12, (1,)))
+    name = import_i_medsam(tmp_path, side=128)
+    torch.manual_seed(0)
+    model = build_trainable(ModelRegistry(offline_dirs=[]), name, "lora")
+    dice, _ = overfit(model, glands(model, shared_dir / "data", 3), 400, 0.95)
+    assert dice >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_wsi_sam_learns_a_gland_by_heart(shared_dir: Path, tmp_path: Path) -> None:
+    """MobileSAM's encoder of full size with random weights, frozen; both decoders fresh."""
+    name = import_wsi_sam(tmp_path)
+    torch.manual_seed(0)
+    model = build_trainable(ModelRegistry(offline_dirs=[]), name, "decoder")
+    dice, _ = overfit(model, glands(model, shared_dir / "data", 1), 200, 0.95)
+    assert dice >= 0.95
