@@ -123,11 +123,13 @@ class WsiSamTrainable:
             fused = self.module(
                 *seen, high.to(str(device)), low.to(str(device)), tuple(part[at] for part in ahead)
             )
-            logits = fused.fine().float()
+            # As `Fused.fine`; but the token is not to learn from what it does to SAM's own mask.
+            plain = fused.high.plain[:, 0].detach().float()
+            logits = fused.high.token_logits(fused.kernel).float() + plain
             with torch.no_grad():
                 score = scores(logits, fused.coarse().float(), size)
             more = {
-                "plain": fused.high.plain[:, 0].detach().float(),
+                "plain": plain,
                 "coarse": fused.low.token_logits(fused.kernel).float(),
             }
             out.append(Answers(high.numbers, logits[:, None], score[:, None], more))
