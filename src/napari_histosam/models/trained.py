@@ -256,6 +256,15 @@ def keep_trained(registry: ModelRegistry, card: ModelCard, file: Path) -> ModelC
     return whole
 
 
+def check_export(card: ModelCard) -> None:
+    """Raise InputError if no one file can hold a model."""
+    if is_manifold(card):
+        raise InputError(
+            f"{card.name} consists of {' and '.join(PARTS[card.decoder])}, which no one file "
+            "holds, so it cannot be exported: copy its files from the weights folder instead."
+        )
+
+
 def export(registry: ModelRegistry, name: str, path: Path) -> int:
     """Write a model as one plain file that upstream's own loaders take; return its size in bytes.
 
@@ -269,12 +278,7 @@ def export(registry: ModelRegistry, name: str, path: Path) -> int:
     HistosamError
         If the file cannot be written.
     """
-    card = registry.get(name)
-    if is_manifold(card):
-        raise InputError(
-            f"{card.name} consists of {' and '.join(PARTS[card.decoder])}, which no one file "
-            f"holds: copy {' and '.join(path.name for path in registry.files(card.name))} instead."
-        )
+    check_export(registry.get(name))
     state = {k: v.contiguous() for k, v in weights_of(registry, name).items()}
     if path.suffix.lower() == ".safetensors":
         from safetensors.torch import save

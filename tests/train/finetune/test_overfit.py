@@ -146,7 +146,7 @@ def test_i_medsam_learns_three_glands_by_heart(
     name = import_i_medsam(tmp_path, side=128)
     torch.manual_seed(0)
     model = build_trainable(ModelRegistry(offline_dirs=[]), name, "lora")
-    dice, _ = overfit(model, glands(model, shared_dir / "data", 3), 400, 0.95)
+    dice, _ = overfit(model, glands(model, shared_dir / "data", 3), 1500, 0.95)
     assert dice >= 0.95
 
 
@@ -157,5 +157,5 @@ def test_wsi_sam_learns_a_gland_by_heart(shared_dir: Path, tmp_path: Path) -> No
     name = import_wsi_sam(tmp_path)
     torch.manual_seed(0)
     model = build_trainable(ModelRegistry(offline_dirs=[]), name, "decoder")
-    dice, _ = overfit(model, glands(model, shared_dir / "data", 1), 200, 0.95)
+    dice, _ = overfit(model, glands(model, shared_dir / "data", 1), 600, 0.95)
     assert dice >= 0.95
