@@ -141,11 +141,11 @@ def glands(model: Trainable, shared_data: Path, most: int) -> list[Sample]:
 def test_i_medsam_learns_three_glands_by_heart(
     shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ViT-B of two blocks, windows of 128 px, LoRA and all that the recipe trains."""
+    """A ViT-B of two blocks, frozen; windows of 128 px, never turned or coloured anew."""
     monkeypatch.setitem(build._VIT, "vit_b", (768, 2, 12, (1,)))
     name = import_i_medsam(tmp_path, side=128)
     torch.manual_seed(0)
-    model = build_trainable(ModelRegistry(offline_dirs=[]), name, "lora")
+    model = build_trainable(ModelRegistry(offline_dirs=[]), name, "decoder")
     dice, _ = overfit(model, glands(model, shared_dir / "data", 3), 1500, 0.95)
     assert dice >= 0.95
 

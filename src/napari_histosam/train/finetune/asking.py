@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # telling the scales apart.
 _OTHER_SCALE = 0.25
 _JITTER = 0.05
-_OUTWARD = 19
+_OUTWARD, _STATED_FOR = 19, 384
 # Share of questions that begin with the user's own first prompt, where it is recorded. The others
 # are drawn: one place for each object would be learned by heart.
 _RECORDED = 0.25
@@ -182,12 +182,15 @@ def turned(view: View, rng: np.random.Generator, recolour: Callable | None = Non
 def _boxed(truth: Mask, rng: np.random.Generator) -> ObjectPrompts:
     """Return a box round an object, each side moved outward by up to 19 px within the window.
 
+    In windows of less than 384 px, for which I-MedSAM states them, by as much less.
+
     So SAM's descendants for boxes learn (MedSAM, arXiv 2304.12306; I-MedSAM, arXiv 2311.17081).
     """
     tight = tight_box(truth)
     assert tight is not None
-    out = tight + rng.integers(0, _OUTWARD + 1, 4) * np.array([-1, -1, 1, 1])
     height, width = truth.shape
+    most = round(_OUTWARD * min(max(height, width) / _STATED_FOR, 1.0))
+    out = tight + rng.integers(0, most + 1, 4) * np.array([-1, -1, 1, 1])
     return ObjectPrompts(box=out.clip(0, [width, height, width, height]))
 
 
