@@ -138,7 +138,7 @@ def glands(model: Trainable, shared_data: Path, most: int) -> list[Sample]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_i_medsam_learns_three_glands_by_heart(
+def test_i_medsam_learns_a_gland_by_heart(
     shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ViT-B of two blocks, frozen; windows of 128 px, never turned or coloured anew."""
@@ -146,7 +146,7 @@ def test_i_medsam_learns_three_glands_by_heart(
     name = import_i_medsam(tmp_path, side=128)
     torch.manual_seed(0)
     model = build_trainable(ModelRegistry(offline_dirs=[]), name, "decoder")
-    dice, _ = overfit(model, glands(model, shared_dir / "data", 3), 1500, 0.95)
+    dice, _ = overfit(model, glands(model, shared_dir / "data", 1), 200, 0.95)
     assert dice >= 0.95
 
 
