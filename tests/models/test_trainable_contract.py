@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
     from napari_histosam.models.registry import ModelRegistry
 
-SIDES = {"histosam-small": 512, "tiny-sam": 1024, "short-vit": 1024}
+SIDES = {
+    "histosam-small": 512,
+    "tiny-sam": 1024,
+    "short-vit": 1024,
+    "wsi-mine": 1024,
+    "boxes-mine": 384,
+}
 
 
 @dataclass
@@ -45,7 +51,7 @@ class Case:
     model: Trainable
     registry: ModelRegistry
     name: str
-    image: np.ndarray
+    images: list[np.ndarray]
     features: dict[str, torch.Tensor]
     places: list[Place]
     prompts: list[Prompts]
@@ -55,6 +61,8 @@ class Case:
 def registry(
     tmp_path_factory: pytest.TempPathFactory,
     mobile_file: Path,
+    wsi_files: list[Path],
+    i_medsam_files: list[Path],
     make_weights: Callable,
     sam_shapes: Callable,
 ) -> Iterator[ModelRegistry]:
@@ -69,6 +77,12 @@ def registry(
         path = folder / "vit.pth"
         torch.save(make_weights(sam_shapes("vit_b"), 7), path)
         made.import_file(path, "short-vit")
+        assert made.import_files(wsi_files, "wsi-mine").window_scales == (1.0, 2.0)
+        stock = torch.load(i_medsam_files[0], weights_only=True)
+        for name, table in stock.items():  # no block of this ViT attends globally
+            stock[name] = table[:27] if "rel_pos" in name else table
+        torch.save(stock, folder / "sam_vit_b_01ec64.pth")
+        made.import_files([folder / "sam_vit_b_01ec64.pth", i_medsam_files[1]], "boxes-mine")
         yield made
 
 
@@ -91,6 +105,9 @@ CASES = [
     ("tiny-sam", "decoder"),
     ("tiny-sam", "lora"),
     ("short-vit", "mona"),
+    ("wsi-mine", "decoder"),
+    ("boxes-mine", "lora"),
+    ("boxes-mine", "decoder"),
 ]
 
 
@@ -100,15 +117,15 @@ def case(request: pytest.FixtureRequest, registry: ModelRegistry, he_image: Call
     torch.manual_seed(0)
     model = build_trainable(registry, name, method)
     side = SIDES[name]
-    image = he_image(side, side, 3)
+    images = [he_image(side, side, 3 + i) for i in range(len(model.card.window_scales))]
     prompts = ObjectPrompts(np.array([[side * 0.3, side * 0.4]]), np.array([1]))
     places = model.places(prompts, None, (side, side))
     one = places[-1]
-    inputs = {k: v[None] for k, v in model.prepare(image).items() if k in model.needed({one})}
+    inputs = {k: v[None] for k, v in model.prepare(*images).items() if k in model.needed({one})}
     with torch.no_grad():
         features = model.encode(inputs)
     questions = asked(one)
-    return Case(model, registry, name, image, features, [one] * len(questions), questions)
+    return Case(model, registry, name, images, features, [one] * len(questions), questions)
 
 
 def answered(case: Case) -> list:
@@ -183,7 +200,7 @@ def test_the_loss_falls_in_the_direction_of_its_gradient(case: Case) -> None:
     assert gradient.abs().sum() > 0
     trained = [p for p in case.model.module.parameters() if p.requires_grad and p.grad is not None]
     assert trained
-    moved = type(answers)(answers.rows, answers.logits - 5 * gradient, answers.scores)
+    moved = replace(answers, logits=answers.logits - 5 * gradient)
     assert loss(moved) < before
     for part in case.model.module.parameters():
         part.grad = None
@@ -213,7 +230,7 @@ def test_the_base_answers_as_its_prompt_model_does(case: Case) -> None:
     if case.model.method in ("lora", "full"):
         pytest.skip("encodes as the method decoder does, which is tried")
     model = case.registry.load(case.name, "cpu")
-    there = model.encode([case.image]).arrays
+    there = model.encode(case.images).arrays
     for name, value in case.features.items():
         scale = float(np.abs(there[name]).max())
         np.testing.assert_allclose(value[0].numpy(), there[name], atol=0.02 * scale + 1e-4)

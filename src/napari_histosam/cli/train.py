@@ -92,7 +92,7 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
 
 def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     from napari_histosam.models import ModelRegistry
-    from napari_histosam.models.trained import base_hash, check_trainable
+    from napari_histosam.models.trained import base_hash, check_export, check_trainable
     from napari_histosam.train.finetune.folder import RunFolder
     from napari_histosam.train.finetune.launch import run as train
     from napari_histosam.train.finetune.plan import Plan
@@ -117,6 +117,8 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     )
     plan.check()
     check_trainable(card, plan.method)
+    if args.export is not None:
+        check_export(card)  # now, and not after hours
     check_licence(registry, card.name)
     if args.probe:
         return probe.run(registry, plan, args.data is not None)

@@ -162,6 +162,20 @@ def joint_hash(card: ModelCard, hashes: Sequence[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def joined(parts: Mapping[str, Part]) -> dict[str, Tensor]:
+    """Return the weights of all parts in one, as ``"part/name"``."""
+    return {f"{key}/{name}": v for key, part in parts.items() for name, v in part.state.items()}
+
+
+def divided(weights: Mapping[str, Tensor], path: Path) -> dict[str, Part]:
+    """Return the parts that `joined` put together; ``path`` is for messages."""
+    states: dict[str, dict[str, Tensor]] = {}
+    for whole, value in weights.items():
+        key, _, name = whole.partition("/")
+        states.setdefault(key, {})[name] = value
+    return {key: Part(key, path, state) for key, state in states.items()}
+
+
 def _side(path: Path) -> str:
     """Return ``"high"`` or ``"low"``: which of WSI-SAM's decoders a file holds."""
     from napari_histosam.models.checkpoint import read_labels

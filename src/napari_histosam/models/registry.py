@@ -184,6 +184,11 @@ class ModelRegistry:
             if not path.is_file():
                 raise InputError(f"{path} is no file: check the path of the weights.")
         if is_manifold(card):
+            if card.trained is not None:
+                raise InputError(
+                    f"{card.name} was trained here from {card.trained.base}: leave the files away, "
+                    f"or give them to {card.trained.base}."
+                )
             paths = arranged(card, paths, self._find)
         elif len(paths) != 1:
             raise InputError(f"{card.name} takes one weights file, not {len(paths)}.")

@@ -7,7 +7,7 @@ half their resolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 import cv2
@@ -121,11 +121,14 @@ class Answers:
         m masks for each, at half of net px.
     scores : (k, m) tensor
         As the network gives them; `Trainable.estimates` makes IoUs of them.
+    more : mapping of str to tensor
+        What else the decoder's own loss looks at, k rows each.
     """
 
     rows: tuple[int, ...]
     logits: Tensor
     scores: Tensor
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -152,8 +155,14 @@ class Trainable(Protocol):
     rate: float
     object_px: float
 
-    def prepare(self, image: NDArray[np.uint8]) -> dict[str, Tensor]:
-        """Return what `encode` takes of one window (h, w, 3), on the CPU, to be stacked."""
+    def prepare(self, *images: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """Return what `encode` takes of one view, on the CPU, to be stacked.
+
+        Parameters
+        ----------
+        images : (h, w, 3) uint8 arrays
+            One per entry of ``card.window_scales``, around one centre, finest first.
+        """
         ...
 
     def needed(self, places: Collection[Place]) -> set[str]:
@@ -223,6 +232,7 @@ class Trainable(Protocol):
         truth: Tensor,
         areas: Tensor,
         ambiguous: Tensor,
+        around: Tensor | None = None,
     ) -> PerObject:
         """Return the recipe's loss for each of k objects.
 
@@ -233,11 +243,20 @@ class Trainable(Protocol):
         areas : (k,) tensor
             Whole areas in net px, also of what lies beyond the place.
         ambiguous : (k,) bool tensor
+        around : (k, n, height, width) bool tensor, optional
+            The objects in the n coarser windows, where the model looks at several.
         """
         ...
 
-    def teach(self, on: bool) -> None:
-        """Switch what differs in training (dropout); norms keep their statistics always."""
+    def pace(self, name: str) -> float:
+        """Return the share of ``rate`` at which a parameter of the module learns."""
+        ...
+
+    def teach(self, on: bool, epoch: int = 0) -> None:
+        """Switch what differs in training (dropout); norms keep their statistics always.
+
+        ``epoch``, counted from 0, is for recipes whose loss changes in the course of a run.
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -264,6 +283,11 @@ def check_method(card: ModelCard, method: str, offered: Sequence[Method]) -> Met
         f"{card.name} cannot be trained by the method {method!r}: choose "
         f"{' or '.join((', '.join(offered[:-1]), offered[-1]) if len(offered) > 1 else offered)}."
     )
+
+
+def boxes_only(model: Trainable) -> bool:
+    """Tell whether a model takes no clicks: then it learns and is validated by boxes."""
+    return "point" not in model.card.prompts
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

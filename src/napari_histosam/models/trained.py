@@ -7,6 +7,7 @@ and the hash of the base's file. Low-rank updates are added to the weights that 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_histosam.errors import InputError
@@ -14,10 +15,17 @@ from napari_histosam.models.cards import WeightFile
 from napari_histosam.models.catalog import write_card
 from napari_histosam.models.checkpoint import read_checkpoint
 from napari_histosam.models.files import atomic_file, copy_atomic, write_bytes_atomic
+from napari_histosam.models.parts import (
+    PARTS,
+    divided,
+    is_manifold,
+    joined,
+    joint_hash,
+    read_parts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -70,6 +78,8 @@ def plain_state(
 def weights_of(registry: ModelRegistry, name: str, deep: int = 0) -> dict[str, Tensor]:
     """Return a model's whole weights under upstream's names, from however many files.
 
+    Where a model consists of several files, ``"part/"`` stands before each name.
+
     Raises
     ------
     InputError
@@ -79,12 +89,11 @@ def weights_of(registry: ModelRegistry, name: str, deep: int = 0) -> dict[str, T
     if card.trained is None:
         if not card.files:
             raise InputError(f"{card.name} has no weights: choose a model that has.")
-        if len(card.files) > 1:
-            raise InputError(
-                f"{card.name} consists of {len(card.files)} files that each stay as they are: copy "
-                f"{' and '.join(path.name for path in registry.files(card.name))} instead."
-            )
-        (path,) = registry.files(card.name)
+        paths = registry.files(card.name)
+        if is_manifold(card):
+            hashes = list(map(registry.sha256, paths))
+            return joined(read_parts(card, paths, hashes))
+        (path,) = paths
         return read_checkpoint(path)
     if deep > _DEEPEST:
         raise InputError(f"{card.name} was trained from itself, by its card: remove {card.name}.")
@@ -118,9 +127,10 @@ def check_base(registry: ModelRegistry, card: ModelCard) -> None:
 
 
 def base_hash(registry: ModelRegistry, name: str) -> str:
-    """Return ``"sha256:…"`` of a model's own weights file."""
-    (path,) = registry.files(name)
-    return f"sha256:{registry.sha256(path)}"
+    """Return ``"sha256:…"`` of a model's own weights file, or of all where there are several."""
+    card, paths = registry.get(name), registry.files(name)
+    hashes = list(map(registry.sha256, paths))
+    return f"sha256:{joint_hash(card, hashes) if len(hashes) > 1 else hashes[0]}"
 
 
 def load_trained(
@@ -135,6 +145,14 @@ def load_trained(
         from napari_histosam.models.sam.load import sam_model
 
         return sam_model(card, weights, path.name, known, device, say)
+    if card.decoder == "wsi-sam":
+        from napari_histosam.models.wsi_sam.load import load_wsi_sam
+
+        return load_wsi_sam(card, divided(weights, path), known, device, say)
+    if card.decoder == "i-medsam":
+        from napari_histosam.models.i_medsam.load import load_i_medsam
+
+        return load_i_medsam(card, divided(weights, path), known, device, say)
     from napari_histosam.models.small.load import small_model
 
     return small_model(card, weights, path.name, known, device, say)
@@ -150,6 +168,14 @@ def methods_of(card: ModelCard) -> tuple[Method, ...]:
         from napari_histosam.models.sam.trainable import methods_for
 
         return methods_for(card.variant)
+    if card.decoder == "wsi-sam":
+        from napari_histosam.models.wsi_sam.trainable import METHODS as OF_WSI_SAM
+
+        return OF_WSI_SAM
+    if card.decoder == "i-medsam":
+        from napari_histosam.models.i_medsam.trainable import METHODS as OF_I_MEDSAM
+
+        return OF_I_MEDSAM
     return ()
 
 
@@ -165,7 +191,7 @@ def check_trainable(card: ModelCard, method: str) -> Method:
 
     offered = methods_of(card)
     if not offered:
-        raise InputError(f"{card.name} cannot be trained: choose histosam-small or a SAM.")
+        raise InputError(f"{card.name} cannot be trained: choose another model, such as a SAM.")
     return check_method(card, method, offered)
 
 
@@ -185,6 +211,14 @@ def build_trainable(registry: ModelRegistry, name: str, method: str) -> Trainabl
         from napari_histosam.models.sam.trainable import SamTrainable
 
         return SamTrainable(card, load_sam(weights, card.name, card.variant), method)
+    if card.decoder == "wsi-sam":
+        from napari_histosam.models.wsi_sam.trainable import WsiSamTrainable
+
+        return WsiSamTrainable(card, divided(weights, Path(card.name)), method)
+    if card.decoder == "i-medsam":
+        from napari_histosam.models.i_medsam.trainable import IMedSamTrainable
+
+        return IMedSamTrainable(card, divided(weights, Path(card.name)), method)
     from napari_histosam.models.small.load import filled_net
     from napari_histosam.models.small.trainable import SmallTrainable
 
@@ -222,6 +256,15 @@ def keep_trained(registry: ModelRegistry, card: ModelCard, file: Path) -> ModelC
     return whole
 
 
+def check_export(card: ModelCard) -> None:
+    """Raise InputError if no one file can hold a model."""
+    if is_manifold(card):
+        raise InputError(
+            f"{card.name} consists of {' and '.join(PARTS[card.decoder])}, which no one file "
+            "holds, so it cannot be exported: copy its files from the weights folder instead."
+        )
+
+
 def export(registry: ModelRegistry, name: str, path: Path) -> int:
     """Write a model as one plain file that upstream's own loaders take; return its size in bytes.
 
@@ -235,6 +278,7 @@ def export(registry: ModelRegistry, name: str, path: Path) -> int:
     HistosamError
         If the file cannot be written.
     """
+    check_export(registry.get(name))
     state = {k: v.contiguous() for k, v in weights_of(registry, name).items()}
     if path.suffix.lower() == ".safetensors":
         from safetensors.torch import save

@@ -149,3 +149,54 @@ def test_turning_moves_image_and_labels_together() -> None:
         np.testing.assert_array_equal(out.image[..., 0], out.labels * 40)
         seen.add(out.labels.tobytes())
     assert len(seen) == 8
+
+
+def test_a_model_of_two_scales_gets_both_windows_around_one_centre(data: Path) -> None:
+    (sample, *_) = samples(data, window_px=64, window_scales=(1.0, 2.0))
+    view = Reader().read(sample)
+    (wider,) = view.wider
+    assert [image.shape for image in view.images] == [(64, 64, 3)] * 2
+    # The middle of the coarser window shows what the fine one shows, at half the size.
+    fine, middle = view.image[::2, ::2].astype(int), wider.image[16:48, 16:48].astype(int)
+    assert np.abs(fine - middle).mean() < 12
+    assert (view.labels[::2, ::2] == wider.labels[16:48, 16:48]).mean() > 0.9
+    for number in np.unique(view.labels)[1:]:
+        assert number in wider.labels
+    # All windows are laid down and coloured alike.
+    out = turned(view, np.random.default_rng(3), lambda image, _: 255 - image)
+    assert [image.shape for image in out.images] == [(64, 64, 3)] * 2
+    fine, middle = out.image[::2, ::2].astype(int), out.wider[0].image[16:48, 16:48].astype(int)
+    assert np.abs(fine - middle).mean() < 12
+    assert (out.labels[::2, ::2] == out.wider[0].labels[16:48, 16:48]).mean() > 0.9
+    assert (np.sort(out.image, None) == np.sort(255 - view.image, None)).all()
+
+
+def test_a_model_that_takes_boxes_only_is_asked_by_boxes_at_their_scale(data: Path) -> None:
+    card = {"prompts": ("box",), "object_px": (30.0, 60.0), "window_px": 128}
+    found = samples(data, **card)
+    assert {sample.window.scale[0] for sample in found} == {0.5, 1.0}
+    for sample in found:
+        view = Reader().read(sample)
+        for number in sample.numbers:
+            rows, columns = np.nonzero(view.labels == number)
+            assert 30 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 60
+    model = build_trainable(ModelRegistry(offline_dirs=[]), "histosam-small", "decoder")
+    model.card = replace(CARD, prompts=("box",))
+    view = Reader().read(samples(data)[0])
+    whole = set()
+    for seed in range(8):
+        made = question(model, view, 2, 0, np.random.default_rng(seed))
+        assert made is not None
+        assert made.asked.box is not None
+        assert not made.asked.points
+        assert made.asked.previous is None
+        assert made.asked.corrections == 0
+        rows, columns = np.nonzero(view.labels == 2)
+        corner = np.array([made.place.left, made.place.top])
+        at = (made.asked.box.reshape(2, 2) + corner) * made.place.factor
+        assert (at[0] <= (columns.min() + 1, rows.min() + 1)).all()
+        assert (at[1] >= (columns.max(), rows.max())).all()
+        whole.add(tuple(at.ravel()))
+    assert len(whole) > 4
+    assert plain_questions(model, view, 2, 0, np.random.default_rng(0), "click") == []
+    assert plain_questions(model, view, 2, 0, np.random.default_rng(0), "box")

@@ -127,6 +127,20 @@ def check_adapted(part: Part, side: int = 384) -> IMedSam:
     return net
 
 
+def fresh_adapted(sam: Mapping[str, Tensor], side: int = 384) -> dict[str, Tensor]:
+    """Return a checkpoint to be trained from nothing: SAM's decoder, random weights for the rest.
+
+    Parameters
+    ----------
+    sam : mapping of str to Tensor
+        Of SAM's ViT-B, under its published names.
+    side : int
+        Px of the square.
+    """
+    state = adapted_state(IMedSam(side))
+    return {name: sam.get(name, value).detach() for name, value in state.items()}
+
+
 def adapted_state(net: IMedSam) -> dict[str, Tensor]:
     """Return what a checkpoint of I-MedSAM holds, under upstream's names, on the CPU."""
     own = net.state_dict()

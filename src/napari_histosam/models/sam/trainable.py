@@ -84,8 +84,9 @@ class SamTrainable:
             for adapter in mona_parts(sam):
                 adapter.requires_grad_(True)
 
-    def prepare(self, image: NDArray[np.uint8]) -> dict[str, Tensor]:
+    def prepare(self, *images: NDArray[np.uint8]) -> dict[str, Tensor]:
         """Return ``"pixels"`` (3, 1024, 1024) float32 of a window (h, w, 3)."""
+        (image,) = images
         check_image(image)
         frame = Frame((image.shape[1], image.shape[0]))
         return {"pixels": frame.image(image, self.card.pixels)[0]}
@@ -148,11 +149,16 @@ class SamTrainable:
         truth: Tensor,
         areas: Tensor,
         ambiguous: Tensor,
+        around: Tensor | None = None,
     ) -> PerObject:
         """Return SAM's own loss for each object."""
         return per_object(answers.logits, answers.scores, truth, areas, ambiguous)
 
-    def teach(self, on: bool) -> None:
+    def pace(self, name: str) -> float:
+        """Return 1: all learns at one rate."""
+        return 1.0
+
+    def teach(self, on: bool, epoch: int = 0) -> None:
         """Switch the dropout of adapters; all else stays as in use."""
         for adapter in mona_parts(self.module):
             adapter.dropout.train(on)

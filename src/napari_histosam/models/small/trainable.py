@@ -57,8 +57,9 @@ class SmallTrainable:
         (net if method == "full" else net.decoder).requires_grad_(True)
         net.judge.requires_grad_(False)  # it compares what the decoder gives and is taught apart
 
-    def prepare(self, image: NDArray[np.uint8]) -> dict[str, Tensor]:
+    def prepare(self, *images: NDArray[np.uint8]) -> dict[str, Tensor]:
         """Return the window (h, w, 3) at all octaves: uint8 tensors (3, h, w)."""
+        (image,) = images
         parts = octaves.octave_images(image)
         return {
             _input(octave): torch.from_numpy(part).permute(2, 0, 1).contiguous()
@@ -120,11 +121,16 @@ class SmallTrainable:
         truth: Tensor,
         areas: Tensor,
         ambiguous: Tensor,
+        around: Tensor | None = None,
     ) -> PerObject:
         """Return the loss that the network was trained with, for each object."""
         return per_object(answers.logits, answers.scores, truth, areas, ambiguous)
 
-    def teach(self, on: bool) -> None:
+    def pace(self, name: str) -> float:
+        """Return 1: all learns at one rate."""
+        return 1.0
+
+    def teach(self, on: bool, epoch: int = 0) -> None:
         """Do nothing: there is no dropout, and norms keep their statistics."""
 
     def state(self) -> dict[str, Tensor]:

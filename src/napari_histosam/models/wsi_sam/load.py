@@ -100,6 +100,19 @@ def save_decoder(state: Mapping[str, Tensor], role: str, path: Path, epoch: int 
         torch.save({"model": dict(state), "epoch": epoch, ROLE: role}, out)
 
 
+def fresh_decoder(sam: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a decoder to be trained from nothing: SAM's own, and random weights for the rest.
+
+    Parameters
+    ----------
+    sam : mapping of str to Tensor
+        Of MobileSAM, under its published names.
+    """
+    decoder, start = TokenDecoder(), "mask_decoder."
+    own = {k.removeprefix(start): v for k, v in sam.items() if k.startswith(start)}
+    return {**decoder.state_dict(), **own}
+
+
 def check_decoder(part: Part) -> None:
     """Raise InputError unless a file holds all of a decoder, or all that WSI-SAM adds to SAM's."""
     first = part.state.get("compress_vit_feat.0.weight")

@@ -89,15 +89,7 @@ class WsiSamModel:
             Arrays ``"fine_embedding"`` and ``"coarse_embedding"``, (256, 64, 64), and
             ``"fine_early"`` and ``"coarse_early"``, (160, 64, 64), float32.
         """
-        for image in images:
-            check_image(image)
-        if len(images) != len(_WINDOWS) or images[0].shape != images[1].shape:
-            raise InputError(
-                f"{self.card.name} looks at two windows of one size around one centre, the second "
-                f"at half the magnification, not at {len(images)} of "
-                f"{', '.join(str(i.shape[1::-1]) for i in images)} px: hand in both."
-            )
-        size = images[0].shape[1], images[0].shape[0]
+        size = check_windows(images, self.card.name)
         frame = frame_of(size)
 
         def run(device: str, _: int) -> dict[str, NDArray[np.float32]]:
@@ -186,6 +178,25 @@ class WsiSamModel:
             self._net = self._net.to(device)
             self._place = device
         return self._net
+
+
+def check_windows(images: Sequence[NDArray[np.uint8]], name: str) -> tuple[int, int]:
+    """Return width and height of two concentric windows.
+
+    Raises
+    ------
+    InputError
+        If they are not two of one size; ``name`` is the model's.
+    """
+    for image in images:
+        check_image(image)
+    if len(images) != len(_WINDOWS) or images[0].shape != images[1].shape:
+        raise InputError(
+            f"{name} looks at two windows of one size around one centre, the second at half the "
+            f"magnification, not at {len(images)} of "
+            f"{', '.join(str(i.shape[1::-1]) for i in images)} px: hand in both."
+        )
+    return images[0].shape[1], images[0].shape[0]
 
 
 def _candidates(low: Tensor, score: Tensor, frame: Frame) -> Candidates:

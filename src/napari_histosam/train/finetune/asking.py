@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_histosam.models.protocols import ObjectPrompts
+from napari_histosam.models.trainable import boxes_only
+from napari_histosam.train.finetune.windows import View, Wider
 from napari_histosam.train.simulate import deepest_point, jittered, tight_box
 from napari_histosam.train.small.prompting import Asked, first_prompts
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_histosam.models.trainable import Place, Trainable
-    from napari_histosam.train.finetune.windows import View
 
     Mask = NDArray[np.bool_]
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # telling the scales apart.
 _OTHER_SCALE = 0.25
 _JITTER = 0.05
+_OUTWARD, _STATED_FOR = 19, 384
 # Share of questions that begin with the user's own first prompt, where it is recorded. The others
 # are drawn: one place for each object would be learned by heart.
 _RECORDED = 0.25
@@ -49,6 +51,8 @@ class Question:
         Of the whole object in net px.
     rng : numpy Generator
         Of this object alone, so that it does not matter which objects share its batch.
+    around : tuple of (height, width) bool arrays
+        The object in the coarser windows, as the place shows them.
     """
 
     window: int
@@ -57,6 +61,7 @@ class Question:
     asked: Asked
     area: float
     rng: np.random.Generator
+    around: tuple[Mask, ...] = ()
 
 
 def question(
@@ -82,7 +87,11 @@ def question(
     points = np.array(asked.points, np.float64).reshape(-1, 2) + corner
     box = None if asked.box is None else asked.box + np.tile(corner, 2)
     prompts = ObjectPrompts(points, np.array(asked.labels), box)
+    if boxes_only(model):
+        prompts, earlier, asked.corrections = _boxed(truth, rng), None, 0
     given = view.prompts.get(number)
+    if given is not None and boxes_only(model) and given.box is None:
+        given = None
     if given is not None and _hits(given, truth) and rng.random() < _RECORDED:
         prompts, earlier = given, None
     places = model.places(prompts, earlier, (truth.shape[1], truth.shape[0]))
@@ -93,6 +102,7 @@ def question(
     made = _in_place(prompts, earlier, truth, place, window, number, rng)
     if made is not None:
         made.asked.corrections = asked.corrections
+        made.around = tuple(place.cut(one.labels == number) > 0.5 for one in view.wider)
     return made
 
 
@@ -119,11 +129,12 @@ def plain_questions(
     Returns
     -------
     list of Question
-        One for each place that competes; none where the window does not show the object.
+        One for each place that competes; none where the window does not show the object, or for
+        a click where the model takes boxes only.
     """
     truth = view.labels == number
     tight = tight_box(truth)
-    if tight is None:
+    if tight is None or (kind == "click" and boxes_only(model)):
         return []
     prompts = ObjectPrompts(box=jittered(tight, _JITTER, rng))
     if kind == "click":
@@ -158,8 +169,29 @@ def turned(view: View, rng: np.random.Generator, recolour: Callable | None = Non
         return replace(one, points=moved(one.points))
 
     prompts = {number: told(one) for number, one in view.prompts.items()}
-    out = replace(view, image=laid(view.image), labels=laid(view.labels), prompts=prompts)
-    return out if recolour is None else replace(out, image=recolour(out.image, rng))
+    images = [laid(image) for image in view.images]
+    if recolour is not None:
+        # All windows of a view come from one laboratory.
+        images = np.split(recolour(np.concatenate(images), rng), len(images))
+    wider = tuple(
+        Wider(image, laid(one.labels)) for image, one in zip(images[1:], view.wider, strict=True)
+    )
+    return View(images[0], laid(view.labels), prompts, wider)
+
+
+def _boxed(truth: Mask, rng: np.random.Generator) -> ObjectPrompts:
+    """Return a box round an object, each side moved outward by up to 19 px within the window.
+
+    In windows of less than 384 px, for which I-MedSAM states them, by as much less.
+
+    So SAM's descendants for boxes learn (MedSAM, arXiv 2304.12306; I-MedSAM, arXiv 2311.17081).
+    """
+    tight = tight_box(truth)
+    assert tight is not None
+    height, width = truth.shape
+    most = round(_OUTWARD * min(max(height, width) / _STATED_FOR, 1.0))
+    out = tight + rng.integers(0, most + 1, 4) * np.array([-1, -1, 1, 1])
+    return ObjectPrompts(box=out.clip(0, [width, height, width, height]))
 
 
 def _hits(given: ObjectPrompts, truth: Mask) -> bool:

@@ -102,7 +102,7 @@ class Encoded:
 
     @torch.no_grad()
     def _encode(self, view: View) -> Embedding:
-        inputs = {k: v[None].to(self._device) for k, v in self._model.prepare(view.image).items()}
+        inputs = {k: v[None].to(self._device) for k, v in self._model.prepare(*view.images).items()}
         with self._autocast():
             features = self._model.encode(inputs)
         arrays = {k: v[0].float().cpu().numpy() for k, v in features.items()}
@@ -114,7 +114,7 @@ def fresh(
 ) -> dict[str, Tensor]:
     """Return the features of windows as the encoder makes them now, with gradients where on."""
     needed = model.needed(places)
-    prepared = [model.prepare(view.image) for view in views]
+    prepared = [model.prepare(*view.images) for view in views]
     inputs = {k: torch.stack([one[k] for one in prepared]).to(device) for k in sorted(needed)}
     return model.encode(inputs)
 

@@ -21,7 +21,7 @@ from napari_histosam.train.finetune.step import SUMS, Memory, Teacher
 from napari_histosam.train.finetune.validation import Examined, examined, judge, means
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from lightning_fabric import Fabric
@@ -98,9 +98,11 @@ class Loop:
         self._batch = world * -(-plan.batch // world)
         self._per_epoch = -(-len(train) // self._batch)
         self.steps = plan.epochs * self._per_epoch
-        self._parameters = [p for p in model.module.parameters() if p.requires_grad]
+        learns = {n: p for n, p in model.module.named_parameters() if p.requires_grad}
+        self._parameters = list(learns.values())
         self._rate = plan.rate or model.rate
-        self._optimiser = torch.optim.AdamW(_groups(self._parameters, plan.decay), lr=self._rate)
+        groups, self._paces = _groups(learns, plan.decay, model.pace)
+        self._optimiser = torch.optim.AdamW(groups, lr=self._rate)
         share = self._batch // world
         self._teacher = Teacher(
             model=model,
@@ -179,8 +181,8 @@ class Loop:
             part.grad = None
         sums = self._share(self._teacher.gradients(mine, epoch))
         rate = self._plan.rate_at(self.step, self.steps, self._rate)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
+        for group, pace in zip(self._optimiser.param_groups, self._paces, strict=True):
+            group["lr"] = rate * pace
         if sums[0] > 0:
             nn.utils.clip_grad_norm_(self._parameters, _CLIP)
             self._optimiser.step()
@@ -345,11 +347,19 @@ class Loop:
             self._folder.note(sentence)
 
 
-def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Decay matrices and kernels, not norms and biases."""
-    heavy = [p for p in parameters if p.ndim > 1]
-    light = [p for p in parameters if p.ndim <= 1]
-    return [{"params": heavy, "weight_decay": decay}, {"params": light, "weight_decay": 0.0}]
+def _groups(
+    parameters: Mapping[str, nn.Parameter], decay: float, pace: Callable[[str], float]
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """Decay matrices and kernels, not norms and biases; return each group's pace, too."""
+    groups, paces = [], []
+    for one in sorted({pace(name) for name in parameters}, reverse=True):
+        alike = [p for name, p in parameters.items() if pace(name) == one]
+        heavy = [p for p in alike if p.ndim > 1]
+        light = [p for p in alike if p.ndim <= 1]
+        groups.append({"params": heavy, "weight_decay": decay})
+        groups.append({"params": light, "weight_decay": 0.0})
+        paces += [one, one]
+    return groups, paces
 
 
 def _means(sums: Tensor) -> dict[str, float | None]:

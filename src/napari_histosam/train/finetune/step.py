@@ -133,7 +133,7 @@ class Teacher:
 
     def _gradients(self, samples: Sequence[Sample], epoch: int) -> Tensor:
         sums = torch.zeros(1 + len(SUMS), dtype=torch.float64)
-        self.model.teach(True)
+        self.model.teach(True, epoch)
         for start in range(0, len(samples), self.memory.windows):
             sums += self._part(samples[start : start + self.memory.windows], epoch)
         self.model.teach(False)
@@ -159,7 +159,7 @@ class Teacher:
         self.model.teach(False)
         with self.autocast():
             add_corrections(self.model, leaves, questions, self.memory.objects)
-        self.model.teach(True)
+        self.model.teach(True, epoch)
         for start in range(0, len(questions), self.memory.objects):
             part = questions[start : start + self.memory.objects]
             with self.autocast():
@@ -187,6 +187,7 @@ class Teacher:
             stacked([q.asked.truth for q in chosen]),
             torch.tensor([q.area for q in chosen], device=self.device),
             torch.tensor([q.asked.ambiguous for q in chosen], device=self.device),
+            stacked([np.stack(q.around) for q in chosen]) if chosen[0].around else None,
         )
         self.backward(judged.total.sum())
         sums = [float(part.detach().sum()) for part in judged]

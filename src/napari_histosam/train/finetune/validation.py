@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from napari_histosam.models.devices import once_more
+from napari_histosam.models.trainable import boxes_only
 from napari_histosam.train.finetune.asking import plain_questions
 from napari_histosam.train.finetune.correcting import follow_up, seen
 from napari_histosam.train.finetune.features import fresh
@@ -80,7 +81,8 @@ def judge(
     -------
     (n, len(COLUMNS)) float64 array
         NaN where an object is not shown. ``dice`` is that of the first click's mask;
-        ``score_error`` is the error of its predicted IoU.
+        ``score_error`` is the error of its predicted IoU. A model that takes boxes only has no
+        figures for clicks, and both are its box's.
     """
     model.teach(False)
     reader, out = Reader(), np.full((len(objects), len(COLUMNS)), np.nan)
@@ -99,7 +101,9 @@ def judge(
             else:
                 features = fresh(model, [view], places, device)
             return [
-                _one(model, clicked, boxed, features) if clicked and boxed else missing
+                _one(model, clicked, boxed, features)
+                if boxed and (clicked or boxes_only(model))
+                else missing
                 for clicked, boxed in asked
             ]
 
@@ -119,7 +123,7 @@ def means(figures: np.ndarray, objects: Sequence[Examined]) -> dict[str, object]
     }
     main = [found[f"val_{name}"] for name in ("click1", "click3", "box")]
     whole = [float(v) for v in main if isinstance(v, float)]
-    found["val_iou"] = float(np.mean(whole)) if len(whole) == len(main) else None
+    found["val_iou"] = float(np.mean(whole)) if whole else None
     names = sorted({one.class_name for one in objects if one.class_name is not None})
     of = np.array([one.class_name or "" for one in objects])
     dice = figures[:, COLUMNS.index("dice")]
@@ -141,6 +145,12 @@ def _one(
     boxed: Sequence[Question],
     features: Mapping[str, Tensor],
 ) -> list[float]:
+    by_box = max(
+        zip(boxed, seen(model, features, boxed), strict=True), key=lambda pair: pair[1].score
+    )
+    box = _iou(*by_box)
+    if not clicked:
+        return [np.nan, np.nan, box, 2 * box / (1 + box), abs(box - by_box[1].score)]
     # As in use: the places answer all, and the highest score is shown.
     found = list(zip(clicked, seen(model, features, clicked), strict=True))
     asked, shown = max(found, key=lambda pair: pair[1].score)
@@ -151,10 +161,7 @@ def _one(
             break
         (shown,) = seen(model, features, [asked])
         last = _iou(asked, shown)
-    by_box = max(
-        zip(boxed, seen(model, features, boxed), strict=True), key=lambda pair: pair[1].score
-    )
-    return [first, last, _iou(*by_box), 2 * first / (1 + first), error]
+    return [first, last, box, 2 * first / (1 + first), error]
 
 
 def _iou(asked: Question, shown: Seen) -> float:

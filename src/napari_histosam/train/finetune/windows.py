@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -47,12 +47,22 @@ class Sample:
         Labels of the objects that this window shows better than any other.
     turn : int
         How often the same window was taken before in an epoch.
+    scales : tuple of float
+        Of the concentric windows that the model looks at, see `ModelCard.window_scales`.
     """
 
     entry: Entry
     window: Window
     numbers: tuple[int, ...]
     turn: int = 0
+    scales: tuple[float, ...] = (1.0,)
+
+
+class Wider(NamedTuple):
+    """A coarser window around the same centre: image (side, side, 3), labels (side, side)."""
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -65,11 +75,19 @@ class View:
     labels : (side, side) int32 array
     prompts : mapping of int to ObjectPrompts
         The user's first prompt for an object, by label, where it is recorded; window px.
+    wider : tuple of Wider
+        Coarser windows, where the model looks at several.
     """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
     prompts: Mapping[int, ObjectPrompts] = field(default_factory=dict)
+    wider: tuple[Wider, ...] = ()
+
+    @property
+    def images(self) -> tuple[NDArray[np.uint8], ...]:
+        """The images of all windows, finest first."""
+        return (self.image, *(one.image for one in self.wider))
 
 
 class Reader:
@@ -91,9 +109,13 @@ class Reader:
         """
         image, labels = self.whole(sample.entry)
         window = sample.window
+        windows = [
+            replace(window, scale=(window.scale[0] * scale, window.scale[1] * scale))
+            for scale in sample.scales
+        ]
         with open_array([image], None, sample.entry.name) as slide:
-            pixels = slide.read(window)
-        return View(pixels, _nearest(labels, window), _prompts(sample))
+            seen = [Wider(slide.read(one), _nearest(labels, one)) for one in windows]
+        return View(*seen[0], _prompts(sample), tuple(seen[1:]))
 
     def whole(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Return image (h, w, 3) and labels (h, w)."""
@@ -176,24 +198,30 @@ def _prompts(sample: Sample) -> dict[int, ObjectPrompts]:
 
 def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[Sample]:
     height, width = labels.shape
-    scale = _scale(entry, (width, height), card)
-    side = card.window_px * scale
+    plain = _scale(entry, (width, height), card)
     counts = np.bincount(labels.ravel())
-    columns, rows = _centres(width, side), _centres(height, side)
-    chosen: dict[tuple[float, float], list[int]] = {}
+    chosen: dict[tuple[float, float, float], list[int]] = {}
     for number, bounds in _bounds(labels).items():
+        scale = plain * _towards(bounds, plain, card)
         if counts[number] / scale**2 < SMALLEST_PX:
             continue
         if entry.homes is not None and number not in entry.homes:
             continue  # another image shows it better and asks for it
         left, top, right, bottom = bounds
+        side = card.window_px * scale
+        columns, rows = _centres(width, side), _centres(height, side)
         # Of half-overlapping windows, the one whose middle is nearest cuts the object least.
-        at = _nearest_of(columns, (left + right) / 2), _nearest_of(rows, (top + bottom) / 2)
+        at = scale, _nearest_of(columns, (left + right) / 2), _nearest_of(rows, (top + bottom) / 2)
         chosen.setdefault(at, []).append(number)
     size = (card.window_px, card.window_px)
     return [
-        Sample(entry, Window(cx, cy, (scale, scale), size), tuple(numbers))
-        for (cx, cy), numbers in sorted(chosen.items())
+        Sample(
+            entry,
+            Window(cx, cy, (scale, scale), size),
+            tuple(numbers),
+            scales=card.window_scales,
+        )
+        for (scale, cx, cy), numbers in sorted(chosen.items())
     ]
 
 
@@ -202,6 +230,22 @@ def _scale(entry: Entry, size: tuple[int, int], card: ModelCard) -> float:
     if card.mpp is not None and entry.mpp is not None:
         return card.mpp / entry.mpp
     return _picture_scale(max(size), card)
+
+
+def _towards(bounds: tuple[int, int, int, int], scale: float, card: ModelCard) -> float:
+    """Return by which power of two a window is coarser for an object, as in use.
+
+    Only models that take boxes alone know an object's size before they look.
+    """
+    if card.object_px is None or "point" in card.prompts:
+        return 1.0
+    left, top, right, bottom = bounds
+    side, (least, most) = max(right - left, bottom - top) / scale, card.object_px
+    if side > most:
+        return 2.0 ** math.ceil(math.log2(side / most))
+    if side < least:
+        return max(2.0 ** -math.ceil(math.log2(least / side)), _FINEST / scale)
+    return 1.0
 
 
 def _picture_scale(side: float, card: ModelCard) -> float:
