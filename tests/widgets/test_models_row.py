@@ -125,12 +125,27 @@ def test_a_wrong_file_is_refused_in_a_sentence(hand, tmp_path):
         wrong = tmp_path / name
         wrong.write_bytes(content)
         hand.dock.say("")
-        box.import_file(wrong)
+        box.import_files([wrong])
         hand.until(lambda: bool(hand.said) and not hand.dock.status.running.isVisible())
         assert name in hand.said
         assert "Traceback" not in hand.said
         assert "\n" not in hand.said
         assert "please report" not in hand.said
+    assert hand.session.card.name == DEFAULT_MODEL
+
+
+def test_a_part_of_a_model_says_which_are_lacking(hand, tmp_path):
+    import torch
+
+    from napari_histosam.models.wsi_sam.decoder import TokenDecoder
+
+    box = hand.dock.annotate.model
+    part = tmp_path / "net_high.pth"
+    torch.save({"model": TokenDecoder().state_dict()}, part)
+    box.import_files([part])
+    hand.until(lambda: "still needs" in hand.said)
+    assert hand.said.endswith("wsi-sam still needs mobile_sam.pt and net_low.pth.")
+    assert "absent" in box.state.text()
     assert hand.session.card.name == DEFAULT_MODEL
 
 

@@ -86,12 +86,10 @@ def check_licence(registry: ModelRegistry, name: str) -> None:
 
 
 def _imported(registry: ModelRegistry, card: ModelCard) -> str:
-    row = _row(registry, card.name)
-    files = zip(row["file_names"], row["files"], strict=True)
-    absent = [name for name, path in files if path is None]
-    if row["ready"]:
+    if registry.is_ready(card.name):
         return f"{card.name} is ready ({card.title})."
-    return f"The file is in its place; {card.name} still needs {' and '.join(absent)}."
+    absent = " and ".join(registry.absent(card.name))
+    return f"The file is in its place; {card.name} still needs {absent}."
 
 
 def _export(registry: ModelRegistry, name: str, out: Path | None) -> tuple[Any, str]:

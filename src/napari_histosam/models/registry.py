@@ -94,6 +94,10 @@ class ModelRegistry:
         card = self.get(name)
         return all(self._find(entry) is not None for entry in card.files) and self._has_base(card)
 
+    def absent(self, name: str) -> list[str]:
+        """Return the names of those of a model's files that are not on this machine."""
+        return [entry.name for entry in self.get(name).files if self._find(entry) is None]
+
     def describe(self) -> list[dict[str, Any]]:
         """Return one JSON-ready row per model, as ``histosam models list`` prints them."""
         return [self.describe_one(name) for name in self.cards()]

@@ -14,7 +14,7 @@ from napari_histosam.viewer.learning.result import card_lines
 from napari_histosam.widgets.parts import button, choice, label, note, row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari_histosam.jobs import CancelToken, JobRunner
     from napari_histosam.models.cards import ModelCard
@@ -51,7 +51,11 @@ class ModelBox(QWidget):
         self.fetch = button(
             "Download", "Fetch the weights into this computer's model folder", self._download
         )
-        self.bring = button("Import file…", "Take a weights file that you have", self._import)
+        self.bring = button(
+            "Import file…",
+            "Take a weights file that you have, or all files of a model",
+            self._import,
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row(label("Model"), self.choice, self.state))
@@ -173,25 +177,30 @@ class ModelBox(QWidget):
 
     def _arrived(self, name: str) -> None:
         self.refresh(name)
-        self.said.emit(f"{name} is here and ready.")
+        absent = self._workbench.registry.absent(name)
+        if absent:
+            self.said.emit(f"The file is in its place; {name} still needs {' and '.join(absent)}.")
+        else:
+            self.said.emit(f"{name} is here and ready.")
         self._use()
 
     def _import(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
+        paths, _ = QFileDialog.getOpenFileNames(
             self, "Import weights", "", "Weights (*.pth *.pt *.safetensors *.ckpt);;All files (*)"
         )
-        if path:
-            self.import_file(Path(path))
+        if paths:
+            self.import_files([Path(path) for path in paths])
 
-    def import_file(self, path: Path) -> None:
-        """Take a weights file into the model folder, in the background."""
+    def import_files(self, paths: Sequence[Path]) -> None:
+        """Take a weights file, or the parts of a model, into the model folder, in the background."""
         registry = self._workbench.registry
+        names = ", ".join(path.name for path in paths)
 
         def job(report: Callable[[Progress], None], cancel: CancelToken) -> str:
-            report(Progress(0, None, f"Reading {path.name}"))
-            return registry.import_file(path).name
+            report(Progress(0, None, f"Reading {names}"))
+            return registry.import_files(paths).name
 
-        running = self._jobs.start(f"Importing {path.name}", job)
+        running = self._jobs.start(f"Importing {names}", job)
         running.finished.connect(self._arrived)
         self.job_started.emit(running)
 
