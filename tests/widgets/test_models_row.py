@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,6 +12,7 @@ from qtpy.QtCore import Qt
 
 from napari_histosam.home import shipped
 from napari_histosam.models import registry as registry_module
+from napari_histosam.models.graphics import keep_compiler_out
 from napari_histosam.session import DEFAULT_MODEL
 from napari_histosam.session.answer import Answerer
 
@@ -134,9 +137,31 @@ def test_a_wrong_file_is_refused_in_a_sentence(hand, tmp_path):
     assert hand.session.card.name == DEFAULT_MODEL
 
 
+# The window's OpenGL has loaded LLVM when the first SAM is chosen.
+LATE = """
+import napari, numpy as np
+viewer = napari.Viewer()
+viewer.add_image(np.zeros((8, 8, 3), np.uint8))
+viewer.screenshot(canvas_only=True, flash=False)
+from napari_histosam.models import ModelRegistry
+from napari_histosam.models.trained import methods_of
+print(methods_of(ModelRegistry().get("sam-vit-b")))
+viewer.close()
+"""
+
+
+def test_a_first_sam_in_an_open_window_does_not_end_it():
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "decoder" in done.stdout
+
+
 def test_a_part_of_a_model_says_which_are_lacking(hand, tmp_path):
     import torch
 
+    keep_compiler_out()  # a window is open
     from napari_histosam.models.wsi_sam.decoder import TokenDecoder
 
     box = hand.dock.annotate.model

@@ -11,6 +11,7 @@ from napari_histosam.models.catalog import write_card
 from napari_histosam.models.checkpoint import read_checkpoint, shapes
 from napari_histosam.models.detect import Detected, detect
 from napari_histosam.models.files import copy_atomic, file_hash
+from napari_histosam.models.graphics import keep_compiler_out
 from napari_histosam.models.importing_parts import take_in_parts
 from napari_histosam.models.naming import slug_of, suffix_of
 from napari_histosam.models.parts import PARTS
@@ -49,6 +50,7 @@ def take_in(
     InputError
         If a file cannot be used, or the name is taken by other weights.
     """
+    keep_compiler_out()
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path} is no file: check the path.")

@@ -13,6 +13,7 @@ from napari_histosam import home as places
 from napari_histosam.errors import InputError
 from napari_histosam.models.catalog import read_cards
 from napari_histosam.models.files import HashMemory, file_hash, write_bytes_atomic
+from napari_histosam.models.graphics import keep_compiler_out
 from napari_histosam.models.loading import check_decoder, load_files
 from napari_histosam.models.parts import arranged, is_manifold
 
@@ -162,6 +163,7 @@ class ModelRegistry:
             If the model is unknown, its files are missing, damaged or do not fit, its licence has
             not been accepted, or there is no such device.
         """
+        keep_compiler_out()
         card = self.get(name)
         if card.decoder == "classical":
             from napari_histosam.models.classical.model import ClassicalModel

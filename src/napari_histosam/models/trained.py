@@ -15,6 +15,7 @@ from napari_histosam.models.cards import WeightFile
 from napari_histosam.models.catalog import write_card
 from napari_histosam.models.checkpoint import read_checkpoint
 from napari_histosam.models.files import atomic_file, copy_atomic, write_bytes_atomic
+from napari_histosam.models.graphics import keep_compiler_out
 from napari_histosam.models.parts import (
     PARTS,
     divided,
@@ -160,6 +161,7 @@ def load_trained(
 
 def methods_of(card: ModelCard) -> tuple[Method, ...]:
     """Return the methods by which a model can be trained; none where it cannot."""
+    keep_compiler_out()
     if card.decoder == "histosam-small":
         from napari_histosam.models.small.trainable import METHODS
 
@@ -203,6 +205,7 @@ def build_trainable(registry: ModelRegistry, name: str, method: str) -> Trainabl
     InputError
         If the model has no such method, cannot be trained, or its weights cannot be read.
     """
+    keep_compiler_out()
     card = registry.get(name)
     check_trainable(card, method)
     weights = weights_of(registry, name)

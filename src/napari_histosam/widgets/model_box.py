@@ -192,7 +192,7 @@ class ModelBox(QWidget):
             self.import_files([Path(path) for path in paths])
 
     def import_files(self, paths: Sequence[Path]) -> None:
-        """Take a weights file, or the parts of a model, into the model folder, in the background."""
+        """Take a weights file, or all parts of a model, into the folder, in the background."""
         registry = self._workbench.registry
         names = ", ".join(path.name for path in paths)
 
