@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from napari_histosam import Session
 from napari_histosam.errors import InputError
 from napari_histosam.session.comparison import outline_iou
-from napari_histosam.session.session import COMPARED
+from napari_histosam.session.side_by_side import COMPARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QStyle, QStyleOptionGroupBox
 
-from napari_histosam.session.session import COMPARED
+from napari_histosam.session.side_by_side import COMPARED
 from napari_histosam.viewer.layers import ENTRANTS
 
 NUCLEUS = (1134, 2027)
