@@ -195,8 +195,11 @@ class RunFolder:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of progress; a line that was cut off is passed over."""
+        path = self.path / "progress.jsonl"
+        if not path.is_file():
+            return []
         try:
-            lines = (self.path / "progress.jsonl").read_text("utf-8").splitlines()
+            lines = path.read_text("utf-8").splitlines()
         except OSError:
             return []
         found = []
@@ -207,6 +210,8 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Drop rows of steps that a run which goes on will do again."""
+        if not (self.path / "progress.jsonl").is_file():
+            return
         kept = [row for row in self.rows() if row.get("step", 0) <= step]
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
         write_bytes_atomic(self.path / "progress.jsonl", text.encode())
