@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``histosam`` command; return its exit status."""
-    from napari_histosam.cli.main import run
+    from napari_histosam.cli.running import run
 
     return run(argv)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from napari_histosam.cli.main import DONE, STOPPED, run
+from napari_histosam.cli.running import DONE, STOPPED, run
 from napari_histosam.errors import HistosamError
 from napari_histosam.viewer.learning.course import Course, courses
 
