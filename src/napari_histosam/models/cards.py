@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 PromptKind = Literal["point", "negative", "box", "scribble", "mask"]
 Pixels = Literal["imagenet", "minmax"]
+Finds = Literal["objects", "regions"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,10 @@ class ModelCard:
         For a model that takes boxes only: the model whose mask of other prompts gives the box.
     trained : Trained, optional
         Given for a model that was trained from another one here.
+    finds : {"objects", "regions"}, optional
+        What it finds without prompts, see `napari_histosam.models.automatic`.
+    classes : tuple of str
+        The classes of what it finds, in the order of the network's outputs.
     """
 
     name: str
@@ -141,6 +146,8 @@ class ModelCard:
     object_px: tuple[float, float] | None = None
     boxes_by: str | None = None
     trained: Trained | None = None
+    finds: Finds | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def takes(self) -> tuple[PromptKind, ...]:

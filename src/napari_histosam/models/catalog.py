@@ -9,7 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_histosam.errors import InputError
-from napari_histosam.models.cards import ModelCard, Pixels, PromptKind, Trained, WeightFile
+from napari_histosam.models.cards import Finds, ModelCard, Pixels, PromptKind, Trained, WeightFile
 from napari_histosam.models.files import write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def card_from_dict(data: dict[str, Any]) -> ModelCard:
         raise ValueError(f"prompts must be among {', '.join(get_args(PromptKind))}")
     if data.get("pixels", "imagenet") not in get_args(Pixels):
         raise ValueError(f"pixels must be one of {', '.join(get_args(Pixels))}")
-    for member in ("window_scales", "aliases", "object_px"):
+    if data.get("finds") not in (None, *get_args(Finds)):
+        raise ValueError(f"finds must be one of {', '.join(get_args(Finds))}")
+    for member in ("window_scales", "aliases", "object_px", "classes"):
         if member in data:
             plain[member] = tuple(data[member])
     plain["files"] = tuple(_weight_file(entry) for entry in data.get("files", ()))

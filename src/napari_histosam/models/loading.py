@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_histosam.errors import InputError
+from napari_histosam.models.parts import check_part, is_manifold, joined, joint_hash, read_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -12,17 +12,6 @@ if TYPE_CHECKING:
 
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.models.protocols import PromptModel
-
-DECODERS = ("classical", "sam", "histosam-small", "wsi-sam", "i-medsam")
-
-
-def check_decoder(card: ModelCard) -> None:
-    """Raise InputError if this version does not have a card's decoder."""
-    if card.decoder not in DECODERS:
-        raise InputError(
-            f"{card.name} needs the decoder {card.decoder}, which this version does not have: "
-            "update napari-histosam."
-        )
 
 
 def load_files(
@@ -53,21 +42,16 @@ def load_files(
     InputError
         If a file cannot be read or does not fit.
     """
-    if card.decoder == "sam":
-        from napari_histosam.models.sam.load import load_model
+    from napari_histosam.models.families import family
 
-        return load_model(card, paths[0], hashes[0], device, say, others)
-    if card.decoder == "histosam-small":
-        from napari_histosam.models.small.load import load_small
+    if is_manifold(card):
+        parts, known = read_parts(card, paths, hashes), joint_hash(card, hashes)
+        for part in parts.values():
+            check_part(card.decoder, part)
+        weights, source = joined(parts), card.name
+    else:
+        from napari_histosam.models.checkpoint import read_checkpoint
 
-        return load_small(card, paths[0], hashes[0], device, say)
-    from napari_histosam.models.parts import joint_hash, read_parts
-
-    parts, joint = read_parts(card, paths, hashes), joint_hash(card, hashes)
-    if card.decoder == "wsi-sam":
-        from napari_histosam.models.wsi_sam.load import load_wsi_sam
-
-        return load_wsi_sam(card, parts, joint, device, say)
-    from napari_histosam.models.i_medsam.load import load_i_medsam
-
-    return load_i_medsam(card, parts, joint, device, say)
+        (path,), (known,) = paths, hashes
+        weights, source = read_checkpoint(path), path.name
+    return family(card.decoder).model(card, weights, source, known, device, say, others)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from napari_histosam import home as places
 from napari_histosam.errors import InputError
 from napari_histosam.models.catalog import read_cards
+from napari_histosam.models.families import check_decoder
 from napari_histosam.models.files import HashMemory, file_hash, write_bytes_atomic
 from napari_histosam.models.graphics import keep_compiler_out
-from napari_histosam.models.loading import check_decoder, load_files
+from napari_histosam.models.loading import load_files
 from napari_histosam.models.parts import arranged, is_manifold
 
 if TYPE_CHECKING:

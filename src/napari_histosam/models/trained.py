@@ -7,18 +7,17 @@ and the hash of the base's file. Low-rank updates are added to the weights that 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_histosam.errors import InputError
 from napari_histosam.models.cards import WeightFile
 from napari_histosam.models.catalog import write_card
 from napari_histosam.models.checkpoint import read_checkpoint
+from napari_histosam.models.families import family, has_weights
 from napari_histosam.models.files import atomic_file, copy_atomic, write_bytes_atomic
 from napari_histosam.models.graphics import keep_compiler_out
 from napari_histosam.models.parts import (
     PARTS,
-    divided,
     is_manifold,
     joined,
     joint_hash,
@@ -27,6 +26,7 @@ from napari_histosam.models.parts import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -142,43 +142,13 @@ def load_trained(
     (path,) = registry.files(card.name)
     # The own file names its base in its metadata, so its hash stands for both.
     known = registry.sha256(path)
-    if card.decoder == "sam":
-        from napari_histosam.models.sam.load import sam_model
-
-        return sam_model(card, weights, path.name, known, device, say)
-    if card.decoder == "wsi-sam":
-        from napari_histosam.models.wsi_sam.load import load_wsi_sam
-
-        return load_wsi_sam(card, divided(weights, path), known, device, say)
-    if card.decoder == "i-medsam":
-        from napari_histosam.models.i_medsam.load import load_i_medsam
-
-        return load_i_medsam(card, divided(weights, path), known, device, say)
-    from napari_histosam.models.small.load import small_model
-
-    return small_model(card, weights, path.name, known, device, say)
+    return family(card.decoder).model(card, weights, path.name, known, device, say)
 
 
 def methods_of(card: ModelCard) -> tuple[Method, ...]:
     """Return the methods by which a model can be trained; none where it cannot."""
     keep_compiler_out()
-    if card.decoder == "histosam-small":
-        from napari_histosam.models.small.trainable import METHODS
-
-        return METHODS
-    if card.decoder == "sam":
-        from napari_histosam.models.sam.trainable import methods_for
-
-        return methods_for(card.variant)
-    if card.decoder == "wsi-sam":
-        from napari_histosam.models.wsi_sam.trainable import METHODS as OF_WSI_SAM
-
-        return OF_WSI_SAM
-    if card.decoder == "i-medsam":
-        from napari_histosam.models.i_medsam.trainable import METHODS as OF_I_MEDSAM
-
-        return OF_I_MEDSAM
-    return ()
+    return family(card.decoder).methods(card) if has_weights(card.decoder) else ()
 
 
 def check_trainable(card: ModelCard, method: str) -> Method:
@@ -208,24 +178,7 @@ def build_trainable(registry: ModelRegistry, name: str, method: str) -> Trainabl
     keep_compiler_out()
     card = registry.get(name)
     check_trainable(card, method)
-    weights = weights_of(registry, name)
-    if card.decoder == "sam":
-        from napari_histosam.models.sam.build import load_sam
-        from napari_histosam.models.sam.trainable import SamTrainable
-
-        return SamTrainable(card, load_sam(weights, card.name, card.variant), method)
-    if card.decoder == "wsi-sam":
-        from napari_histosam.models.wsi_sam.trainable import WsiSamTrainable
-
-        return WsiSamTrainable(card, divided(weights, Path(card.name)), method)
-    if card.decoder == "i-medsam":
-        from napari_histosam.models.i_medsam.trainable import IMedSamTrainable
-
-        return IMedSamTrainable(card, divided(weights, Path(card.name)), method)
-    from napari_histosam.models.small.load import filled_net
-    from napari_histosam.models.small.trainable import SmallTrainable
-
-    return SmallTrainable(card, filled_net(weights, card.name), method)
+    return family(card.decoder).trainable(card, weights_of(registry, name), method)
 
 
 def write_trained(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:

@@ -26,35 +26,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def load_small(
-    card: ModelCard,
-    path: Path,
-    weights_hash: str,
-    device: str = "auto",
-    say: Callable[[str], None] | None = None,
-    others: Sequence[ModelCard] = (),
-) -> SmallModel:
-    """Load a weights file of the bundled network's kind.
-
-    Parameters
-    ----------
-    card : ModelCard
-    path : Path
-    weights_hash : str
-        SHA-256 of the file.
-    device : str
-    say : callable of str, optional
-    others : sequence of ModelCard
-        Not needed: the network has one size.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or does not fit.
-    """
-    return small_model(card, read_checkpoint(path), str(path), weights_hash, device, say)
-
-
 def small_model(
     card: ModelCard,
     state: Mapping[str, Tensor],
@@ -62,8 +33,12 @@ def small_model(
     weights_hash: str,
     device: str = "auto",
     say: Callable[[str], None] | None = None,
+    others: Sequence[ModelCard] = (),
 ) -> SmallModel:
-    """Make a prompt model of the bundled network's weights; see `load_small`."""
+    """Make a prompt model of the bundled network's weights.
+
+    Arguments as `napari_histosam.models.families.Family.model` has them; there are no other sizes.
+    """
     net = filled_net(state, source)
     chosen = choose_device(device)
     (say or _log.info)(chosen.message)

@@ -1,0 +1,29 @@
+"""SAM's entry in `napari_histosam.models.families`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_histosam.models.sam.build import load_sam
+from napari_histosam.models.sam.load import sam_model as model
+from napari_histosam.models.sam.trainable import SamTrainable, methods_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from napari_histosam.models.cards import ModelCard
+    from napari_histosam.models.trainable import Method
+
+__all__ = ["methods", "model", "trainable"]
+
+
+def methods(card: ModelCard) -> tuple[Method, ...]:
+    """Return the methods that a SAM of the card's size has."""
+    return methods_for(card.variant)
+
+
+def trainable(card: ModelCard, weights: Mapping[str, Tensor], method: str) -> SamTrainable:
+    """Return a SAM as it is trained."""
+    return SamTrainable(card, load_sam(weights, card.name, card.variant), method)

@@ -1,0 +1,42 @@
+"""WSI-SAM's entry in `napari_histosam.models.families`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_histosam.models.parts import divided
+from napari_histosam.models.wsi_sam.load import load_wsi_sam
+from napari_histosam.models.wsi_sam.trainable import METHODS, WsiSamTrainable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from napari_histosam.models.cards import ModelCard
+    from napari_histosam.models.trainable import Method
+    from napari_histosam.models.wsi_sam.model import WsiSamModel
+
+
+def methods(card: ModelCard) -> tuple[Method, ...]:
+    """Return the methods that there are."""
+    return METHODS
+
+
+def model(
+    card: ModelCard,
+    weights: Mapping[str, Tensor],
+    source: str,
+    weights_hash: str,
+    device: str = "auto",
+    say: Callable[[str], None] | None = None,
+    others: Sequence[ModelCard] = (),
+) -> WsiSamModel:
+    """Make a prompt model of the weights of all parts."""
+    return load_wsi_sam(card, divided(weights, Path(source)), weights_hash, device, say)
+
+
+def trainable(card: ModelCard, weights: Mapping[str, Tensor], method: str) -> WsiSamTrainable:
+    """Return WSI-SAM as it is trained."""
+    return WsiSamTrainable(card, divided(weights, Path(card.name)), method)
