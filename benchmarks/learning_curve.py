@@ -4,7 +4,8 @@
 
 ``SHARED/data`` holds sets of images with instance masks and their splits. So many images of
 ``dev_train``, drawn by the seed, are learned from (a fifth of them, as whole groups, chooses the
-best epoch), and all of ``dev_val`` is asked about before and after. With ``--source glom``, images
+best epoch), and all of ``dev_val`` is asked about before and after; with ``--pool``, images of
+``training_pool`` are learned from instead. With ``--source glom``, images
 of ``data`` and ``training_pool`` whose names begin so are learned from, whatever their split, as
 whole groups, and all other groups of that source are asked about. That needs a base which has not
 seen them: ``python -m napari_histosam.train.small SHARED --leave-out glom …`` trains one, and
@@ -35,11 +36,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", dest="sets", action="append", metavar="NAME")
     parser.add_argument("--source", help="only images whose names begin so")
+    parser.add_argument("--pool", action="store_true", help="learn from training_pool, not data")
     parser.add_argument("--model", default="histosam-small")
     parser.add_argument("--method", default="decoder")
     parser.add_argument("--images", nargs="+", default=["8", "20", "all"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--objects", type=int, default=8, help="asked for in a window, to learn")
     parser.add_argument("--max-objects", type=int, default=12, help="asked about in an image")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -57,16 +60,18 @@ def main() -> None:
 def learned(options: argparse.Namespace, set_name: str, images: str, seed: int) -> dict[str, Any]:
     """Fine-tune on so many images, and return before and after."""
     source = options.source or "all"
-    name = f"{set_name}-{source}-{images}-{seed}"
+    name = f"{set_name}-{source}-{images}-{seed}{'-pool' if options.pool else ''}"
     run = options.out / f"{options.model}-{options.method}-{name}"
     data = options.out / "data" / name
-    taught, judged = make_data(options.shared, set_name, data, source, images, seed)
+    learn_from = ("training_pool", "pool_train") if options.pool else ("data", "dev_train")
+    taught, judged = make_data(options.shared, set_name, data, source, images, seed, learn_from)
     kept = run / "result.json"
     if not kept.is_file():
         command = [
             *(sys.executable, "-m", "napari_histosam", "train", str(data), "--json"),
             *("--model", options.model, "--method", options.method, "--out", str(run)),
             *("--seed", str(seed), "--epochs", str(options.epochs), "--accelerator", "cpu"),
+            *("--objects", str(options.objects)),
             *("--max-objects", str(options.max_objects), "--threads", str(options.threads)),
         ]
         environment = {**os.environ, "HISTOSAM_HOME": str(options.out / "home")}
@@ -91,15 +96,23 @@ def learned(options: argparse.Namespace, set_name: str, images: str, seed: int) 
 
 
 def make_data(
-    shared: Path, set_name: str, target: Path, source: str, images: str, seed: int
+    shared: Path,
+    set_name: str,
+    target: Path,
+    source: str,
+    images: str,
+    seed: int,
+    learn_from: tuple[str, str],
 ) -> tuple[int, int]:
     """Write the part of a set that is learned from and asked about; return how many of each."""
     rng = np.random.default_rng((seed, 31))
     splits = {root: listed(shared / root, set_name) for root in ROOTS}
     items = [item for root in ROOTS for item in indexed(shared / root / set_name)]
     if source == "all":
-        pool = [item for item in items if item["id"] in splits["data"]["dev_train"]]
+        root, split = learn_from
+        pool = [item for item in items if item["id"] in splits[root][split]]
         asked = [item for item in items if item["id"] in splits["data"]["dev_val"]]
+        pool = [item for item in pool if item["id"] not in {one["id"] for one in asked}]
         count = len(pool) if images == "all" else min(int(images), len(pool))
         drawn = [pool[i] for i in rng.permutation(len(pool))[:count]]
     else:

@@ -19,7 +19,7 @@ def add_to(commands: Any) -> ArgumentParser:
         "action",
         nargs="?",
         default="list",
-        choices=["list", "info", "download", "verify", "import", "export"],
+        choices=["list", "info", "download", "verify", "import", "export", "new"],
     )
     made.add_argument("what", nargs="?", metavar="NAME|FILE")
     made.add_argument(
@@ -29,7 +29,10 @@ def add_to(commands: Any) -> ArgumentParser:
         metavar="OUT|FILE",
         help="with export: the file to write; with import: the other parts of the same model",
     )
-    made.add_argument("--name", help="the name to import a file under")
+    made.add_argument("--name", help="the name to import a file under, or of the new model")
+    made.add_argument(
+        "--base", help="with new, whose NAME is a decoder: the model to begin with, then train"
+    )
     made.add_argument(
         "--accept-licence",
         action="store_true",
@@ -44,8 +47,8 @@ def run(args: Namespace) -> tuple[Any, str]:
     from napari_histosam.models import ModelRegistry
 
     registry = ModelRegistry()
-    if args.action in ("info", "download", "import", "export") and not args.what:
-        what = "a file" if args.action == "import" else "a model's name"
+    if args.action in ("info", "download", "import", "export", "new") and not args.what:
+        what = {"import": "a file", "new": "a decoder"}.get(args.action, "a model's name")
         raise InputError(f"histosam models {args.action} needs {what}; see histosam models list.")
     if args.action == "list":
         rows = registry.describe()
@@ -59,6 +62,8 @@ def run(args: Namespace) -> tuple[Any, str]:
         raise InputError(
             f"histosam models {args.action} takes one name: leave {args.more[-1]} away."
         )
+    if args.action == "new":
+        return _new(registry, args.what, args.base, args.name)
     if args.action == "export":
         return _export(registry, args.what, args.more[0] if args.more else None)
     if args.action == "download":
@@ -100,6 +105,17 @@ def _export(registry: ModelRegistry, name: str, out: Path | None) -> tuple[Any, 
     size = registry.export(name, out)
     found = {"name": registry.get(name).name, "out": str(out), "bytes": size}
     return found, f"{name} was written to {out} as one plain file ({size / 1e6:.1f} MB)."
+
+
+def _new(
+    registry: ModelRegistry, decoder: str, base: str | None, name: str | None
+) -> tuple[Any, str]:
+    from napari_histosam.errors import InputError
+
+    if base is None:
+        raise InputError("histosam models new needs the model to begin with: --base NAME.")
+    card = registry.begin(decoder, base, name or f"{decoder}-on-{base}")
+    return _row(registry, card.name), f"{card.name} is there, untrained: histosam train … --model."
 
 
 def _row(registry: ModelRegistry, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ VIT_WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _PROJECTION = "image_encoder.patch_embed.proj.weight"
 _PROMPTED = {"mask_decoder.iou_token.weight", "prompt_encoder.no_mask_embed.weight"}
 _TINY_STEM = "image_encoder.patch_embed.seq.0.c.weight"
+_BUNDLED = "image_encoder.trunk.out16.0.weight"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def detect(shapes: Shapes) -> Detected:
     if set(shapes) >= _PROMPTED:
         if _TINY_STEM in shapes:
             return Detected("sam", "vit_t", "MobileSAM (SAM with the ViT-T encoder)")
+        if _BUNDLED in shapes:
+            return Detected("sam", "bundled", "SAM's decoder on the bundled encoder")
         width = shapes.get(_PROJECTION, (0,))[0]
         if width in VIT_WIDTHS:
             variant = VIT_WIDTHS[width]
@@ -77,7 +80,7 @@ def _special(shapes: Shapes) -> Detected | None:
         return Detected("ep-sam", "classifier", "the classifier file of EP-SAM")
     if _any(keys, "mask_decoder.hf_token"):
         return Detected(None, None, "HQ-SAM, which has no decoder here")
-    if _any(keys, "image_encoder.trunk."):
+    if _any(keys, "image_encoder.trunk.blocks."):
         return Detected(None, None, "SAM 2, which has no decoder here")
     return None
 

@@ -1,6 +1,6 @@
 """Which families of decoders there are, and the one place where each is found.
 
-A family's folder has a module ``family`` with the three functions of `Family`; nothing else in the
+A family's folder has a module ``family`` with the functions of `Family`; nothing else in the
 package needs to know how its networks are built.
 """
 
@@ -72,6 +72,26 @@ class Family(Protocol):
 
     def trainable(self, card: ModelCard, weights: Mapping[str, Tensor], method: str) -> Trainable:
         """Return the model as it is trained by a method, on the CPU; see `model`."""
+        ...
+
+    def fresh(
+        self, base: Mapping[str, Tensor], side: int
+    ) -> Mapping[str, Mapping[str, Tensor]] | None:
+        """Return the weights of an untrained model on a base, by part (``""`` where there is one).
+
+        Parameters
+        ----------
+        base : mapping of str to Tensor
+            The weights of another model, under upstream's names.
+        side : int
+            Px of the window.
+
+        Returns
+        -------
+        mapping, or None
+            Without the part ``"encoder"``, which is the base itself; None if the base does not
+            suit.
+        """
         ...
 
 

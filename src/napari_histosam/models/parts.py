@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
     from napari_histosam.models.cards import ModelCard, WeightFile
 
-# Family -> part -> what `detect` says of its file: decoder and variant.
-PARTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+# Family -> part -> what `detect` may say of its file: decoder and variant, upstream's first.
+PARTS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
     "wsi-sam": {
-        "encoder": ("sam", "vit_t"),
-        "high": ("wsi-sam", "decoder"),
-        "low": ("wsi-sam", "decoder"),
+        "encoder": (("sam", "vit_t"), ("sam", "bundled")),
+        "high": (("wsi-sam", "decoder"),),
+        "low": (("wsi-sam", "decoder"),),
     },
-    "i-medsam": {"encoder": ("sam", "vit_b"), "adapted": ("i-medsam", "adapted")},
+    "i-medsam": {
+        "encoder": (("sam", "vit_b"), ("sam", "bundled")),
+        "adapted": (("i-medsam", "adapted"),),
+    },
 }
 # The text beside the weights that says which of WSI-SAM's decoders they are, in our own files.
 ROLE = "role"
@@ -69,7 +72,7 @@ def read_part(decoder: str, path: Path) -> Part:
     state = read_checkpoint(path)
     found = detect(shapes(state))
     fitting = [
-        name for name, kind in PARTS[decoder].items() if kind == (found.decoder, found.variant)
+        name for name, kinds in PARTS[decoder].items() if (found.decoder, found.variant) in kinds
     ]
     if not fitting:
         raise InputError(
@@ -101,13 +104,24 @@ def read_parts(card: ModelCard, paths: Sequence[Path], hashes: Sequence[str]) ->
     return parts
 
 
+def encoder_of(decoder: str, part: Part) -> str:
+    """Return which of the encoders that a family takes a file holds, upstream's if none."""
+    from napari_histosam.models.checkpoint import shapes
+    from napari_histosam.models.detect import detect
+
+    kinds = PARTS[decoder]["encoder"]
+    found = detect(shapes(part.state))
+    kind = (found.decoder or "", found.variant or "")
+    return kind[1] if kind in kinds else kinds[0][1]
+
+
 def check_part(decoder: str, part: Part) -> None:
     """Raise InputError unless a file has all that its part of a family needs."""
     if part.name == "encoder":
         from napari_histosam.models.checkpoint import shapes
         from napari_histosam.models.sam.build import fitting_sam
 
-        fitting_sam(shapes(part.state), part.path.name, PARTS[decoder]["encoder"][1])
+        fitting_sam(shapes(part.state), part.path.name, encoder_of(decoder, part))
     elif decoder == "wsi-sam":
         from napari_histosam.models.wsi_sam.load import check_decoder
 

@@ -289,6 +289,13 @@ class ModelRegistry:
 
         return take_in([Path(path) for path in paths], self.folder, self.cards(), name)
 
+    def begin(self, decoder: str, base: str, name: str) -> ModelCard:
+        """Make an untrained model of a family, see `napari_histosam.models.beginning.begin`."""
+        keep_compiler_out()
+        from napari_histosam.models.beginning import begin
+
+        return begin(self, decoder, base, name)
+
     def export(self, name: str, path: Path | str) -> int:
         """Write a model as one plain file in upstream's layout; return its size in bytes.
 

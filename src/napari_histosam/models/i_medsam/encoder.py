@@ -14,6 +14,9 @@ from segment_anything.modeling.image_encoder import Block, window_partition, win
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_histosam.models.sam.build import PIXEL_MEAN, PIXEL_STD
+from napari_histosam.models.sam.bundled import BundledEncoder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -127,6 +130,20 @@ class FrequencyEncoder(nn.Module):
             u = step(u)
             x = x + block.mlp(block.norm2(x)) + _SHARE * u
             yield x, u
+
+
+class PlainEncoder(nn.Module):
+    """The bundled encoder behind I-MedSAM's pixels: (n, 3, side, side) RGB of 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vit = BundledEncoder()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embedding (n, 256, side / 16, side / 16)."""
+        mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+        out: Tensor = self.vit((images * 255 - mean) / std)
+        return out
 
 
 def spectrum(images: Tensor) -> Tensor:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_histosam.models.i_medsam.load import load_i_medsam
+from napari_histosam.models.checkpoint import shapes
+from napari_histosam.models.detect import detect
+from napari_histosam.models.i_medsam.load import fresh_adapted, load_i_medsam
 from napari_histosam.models.i_medsam.trainable import METHODS, IMedSamTrainable
-from napari_histosam.models.parts import divided
+from napari_histosam.models.parts import PARTS, divided
+from napari_histosam.models.sam.build import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
-    """Return the methods that there are."""
-    return METHODS
+    """Return the methods that there are: the bundled encoder has no ViT to adapt."""
+    return METHODS if card.variant != BUNDLED else ("decoder",)
 
 
 def model(
@@ -40,3 +43,11 @@ def model(
 def trainable(card: ModelCard, weights: Mapping[str, Tensor], method: str) -> IMedSamTrainable:
     """Return I-MedSAM as it is trained."""
     return IMedSamTrainable(card, divided(weights, Path(card.name)), method)
+
+
+def fresh(base: Mapping[str, Tensor], side: int) -> dict[str, dict[str, Tensor]] | None:
+    """Return a decoder with the base's SAM in it, and updates that change nothing yet."""
+    found = detect(shapes(base))
+    if (found.decoder, found.variant) not in PARTS["i-medsam"]["encoder"]:
+        return None
+    return {"adapted": fresh_adapted(base, side)}

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from napari_histosam.errors import InputError
 from napari_histosam.models.checkpoint import shapes
-from napari_histosam.models.detect import mismatch
+from napari_histosam.models.detect import detect, mismatch
 from napari_histosam.models.devices import choose_device
 from napari_histosam.models.files import atomic_file
 from napari_histosam.models.i_medsam.encoder import TARGETS, resized_tables
 from napari_histosam.models.i_medsam.model import IMedSamModel
 from napari_histosam.models.i_medsam.network import IMedSam, published_names
-from napari_histosam.models.sam.build import PATCH, fitting_sam
+from napari_histosam.models.parts import encoder_of
+from napari_histosam.models.sam.build import BUNDLED, PATCH, fitting_sam
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,19 +83,27 @@ def network(parts: Mapping[str, Part], side: int) -> IMedSam:
     if side % PATCH or side <= 0:
         raise InputError(f"The window of I-MedSAM must be a multiple of {PATCH} px, not {side}.")
     base, adapted = parts["encoder"], parts["adapted"]
-    fitting_sam(shapes(base.state), base.path.name, "vit_b")
+    variant = encoder_of("i-medsam", base)
+    fitting_sam(shapes(base.state), base.path.name, variant)
+    bundled = variant == BUNDLED
+    if bundled != is_plain(adapted.state):
+        raise InputError(
+            f"{adapted.path.name} was trained behind {'a' if bundled else 'no'} ViT, and "
+            f"{base.path.name} holds {'none' if bundled else 'one'}: bring the encoder that it "
+            "was trained with."
+        )
     net = check_adapted(adapted, side)
     stock = {
         name.removeprefix(_ENCODER): value
         for name, value in base.state.items()
         if name.startswith(_ENCODER)
     }
-    tables = resized_tables(stock, _stock_shapes(net))
+    tables = stock if bundled else resized_tables(stock, _stock_shapes(net))
     own = {f"image_encoder.vit.{name}": value for name, value in tables.items()}
     names = published_names(net)
     own.update({ours: adapted.state[name].detach() for name, ours in names.items()})
     net.to_empty(device="cpu")
-    net.load_state_dict(own)
+    net.load_state_dict({name: value.detach() for name, value in own.items()})
     return net.eval()
 
 
@@ -115,7 +124,8 @@ def check_adapted(part: Part, side: int = 384) -> IMedSam:
     hidden = int(narrow.shape[0]) if narrow is not None and narrow.dim() == 2 else 4
     classes = max(sum(bool(_HEAD.match(name)) for name in state), 1)
     with torch.device("meta"):
-        net = IMedSam(side, rank, projections if projections in TARGETS else 2, classes, hidden)
+        known = projections if projections in TARGETS else 2
+        net = IMedSam(side, rank, known, classes, hidden, bundled=is_plain(state))
     own = net.state_dict()
     expected = {name: tuple(own[ours].shape) for name, ours in published_names(net).items()}
     wrong = mismatch(expected, shapes(state))
@@ -127,17 +137,23 @@ def check_adapted(part: Part, side: int = 384) -> IMedSam:
     return net
 
 
+def is_plain(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether a checkpoint adapts no encoder: it was trained behind the bundled one."""
+    return not any(name.startswith(("w_", _ENCODER)) for name in state)
+
+
 def fresh_adapted(sam: Mapping[str, Tensor], side: int = 384) -> dict[str, Tensor]:
     """Return a checkpoint to be trained from nothing: SAM's decoder, random weights for the rest.
 
     Parameters
     ----------
     sam : mapping of str to Tensor
-        Of SAM's ViT-B, under its published names.
+        Of SAM's ViT-B, or of one on the bundled encoder, under its published names.
     side : int
         Px of the square.
     """
-    state = adapted_state(IMedSam(side))
+    bundled = detect(shapes(sam)).variant == BUNDLED
+    state = adapted_state(IMedSam(side, bundled=bundled))
     return {name: sam.get(name, value).detach() for name, value in state.items()}
 
 
@@ -155,7 +171,8 @@ def save_adapted(state: Mapping[str, Tensor], path: Path, epoch: int = 0) -> Non
 
 def _stock_shapes(net: IMedSam) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the encoder's weights that come from SAM's file."""
-    own = net.image_encoder.vit.state_dict()
+    vit: Any = net.image_encoder.vit
+    own = vit.state_dict()
     return {
         name: tuple(value.shape)
         for name, value in own.items()

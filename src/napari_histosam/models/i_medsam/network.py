@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from napari_histosam.models.i_medsam.encoder import RANK, TARGETS, FrequencyEncoder
+from napari_histosam.models.i_medsam.encoder import RANK, TARGETS, FrequencyEncoder, PlainEncoder
 from napari_histosam.models.i_medsam.field import FieldDecoder
 from napari_histosam.models.i_medsam.points import Region, Sampler
 from napari_histosam.models.sam.build import build_prompt_encoder, build_vit
@@ -34,6 +34,8 @@ class IMedSam(nn.Module):
     classes : int
     hidden : int
         Width of the stream of the spectrum's layers.
+    bundled : bool
+        With the bundled encoder in the place of the ViT: without updates and spectrum.
     """
 
     def __init__(
@@ -43,18 +45,26 @@ class IMedSam(nn.Module):
         projections: int = 2,
         classes: int = 1,
         hidden: int = RANK,
+        *,
+        bundled: bool = False,
     ) -> None:
         super().__init__()
         self.side = side
-        vit = build_vit("vit_b", side)
-        self.image_encoder = FrequencyEncoder(vit, rank, TARGETS[projections], hidden)
+        self.image_encoder: nn.Module = (
+            PlainEncoder()
+            if bundled
+            else FrequencyEncoder(build_vit("vit_b", side), rank, TARGETS[projections], hidden)
+        )
         self.prompt_encoder = build_prompt_encoder(side)
         self.mask_decoder = FieldDecoder(classes)
 
     @property
     def projections(self) -> int:
-        """Low-rank updates per block."""
-        return len(self.image_encoder.vit.blocks[0].attn.qkv.down)
+        """Low-rank updates per block; 0 behind the bundled encoder."""
+        if not isinstance(self.image_encoder, FrequencyEncoder):
+            return 0
+        qkv: Any = self.image_encoder.vit.blocks[0].attn.qkv
+        return len(qkv.down)
 
     def upscaled(self, embedding: Tensor, prompts: PromptBatch) -> Tensor:
         """Return what the implicit networks see of b objects: (b, 32, side / 4, side / 4)."""

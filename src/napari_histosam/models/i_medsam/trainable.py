@@ -79,9 +79,9 @@ class IMedSamTrainable:
 
     def __init__(self, card: ModelCard, parts: Mapping[str, Part], method: str) -> None:
         self.card = card
-        self.method = check_method(card, method, METHODS)
         self.rate = _RATE
         net = network(parts, card.window_px)
+        self.method = check_method(card, method, METHODS if net.projections else METHODS[1:])
         self._names = {own: f"{_PART}{name}" for name, own in published_names(net).items()}
         self.module: Any = net.requires_grad_(False)
         for name, part in net.named_parameters():

@@ -36,6 +36,7 @@ _VIT = {
     "vit_l": (1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": (1280, 32, 16, (7, 15, 23, 31)),
 }
+BUNDLED = "bundled"
 # Some trainers save the constants for the pixels, too; the published values are used.
 _OPTIONAL = ("pixel_mean", "pixel_std")
 
@@ -45,14 +46,18 @@ def build_sam(variant: str) -> Sam:
 
     Parameters
     ----------
-    variant : {"vit_b", "vit_l", "vit_h", "vit_t"}
-        ``vit_t`` is MobileSAM.
+    variant : {"vit_b", "vit_l", "vit_h", "vit_t", "bundled"}
+        ``vit_t`` is MobileSAM; ``bundled`` has the trunk of `histosam-small` for an encoder.
     """
     # Random values for up to 640 M parameters would take seconds and be thrown away.
     with torch.device("meta"):
         prompt_encoder, mask_decoder = build_prompt_encoder(), build_mask_decoder()
-        encoder = None if variant == "vit_t" else build_vit(variant)
-    if encoder is None:
+        encoder: nn.Module | None = build_vit(variant) if variant in _VIT else None
+    if variant == BUNDLED:
+        from napari_histosam.models.sam.bundled import BundledEncoder
+
+        encoder = BundledEncoder()
+    elif encoder is None:
         from napari_histosam.models.sam.tiny_vit import TinyImageEncoder
 
         encoder = TinyImageEncoder()
@@ -135,7 +140,7 @@ def fitting_sam(
     """Return an unfilled SAM that takes exactly these names and shapes; see `load_sam`."""
     kind = detect(found)
     wanted = variant or kind.variant
-    if wanted not in (*_VIT, "vit_t") or (variant is None and kind.decoder != "sam"):
+    if wanted not in (*_VIT, "vit_t", BUNDLED) or (variant is None and kind.decoder != "sam"):
         wanted = "vit_b"  # to have something to compare with in the message
     sam = build_sam(wanted)
     if has_mona(found) and isinstance(sam.image_encoder, ImageEncoderViT):
@@ -160,7 +165,9 @@ def fitting_sam(
 def published_names(sam: Sam) -> dict[str, str]:
     """Return published name -> own name of every entry of the state dict."""
     names = {name: name for name in sam.state_dict()}
-    if isinstance(sam.image_encoder, ImageEncoderViT):
+    if any(name.startswith("image_encoder.trunk.stem.") for name in names) or isinstance(
+        sam.image_encoder, ImageEncoderViT
+    ):
         return names
     from napari_histosam.models.sam.tiny_vit import mobile_sam_name
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _MOST = 16.0
 
 
-def answers(sam: Sam, embeddings: Tensor, batch: PromptBatch) -> tuple[Tensor, Tensor]:
+def answers(
+    sam: Sam, embeddings: Tensor, batch: PromptBatch, corner: tuple[int, int] = (0, 0)
+) -> tuple[Tensor, Tensor]:
     """Return all four masks of each object and their predicted IoUs.
 
     segment-anything's own decoder takes many prompts of one image; here each prompt brings the
@@ -34,9 +36,12 @@ def answers(sam: Sam, embeddings: Tensor, batch: PromptBatch) -> tuple[Tensor, T
     ----------
     sam : Sam
     embeddings : (n, 256, 64, 64) tensor
-        One row for each object.
+        One row for each object; smaller ones are answered in their part of the square.
     batch : PromptBatch
         n objects, on the network's device.
+    corner : tuple of int
+        Row and column of SAM's grid of 64 x 64 at which the embeddings begin, where they cover
+        only a part of it.
 
     Returns
     -------
@@ -48,7 +53,13 @@ def answers(sam: Sam, embeddings: Tensor, batch: PromptBatch) -> tuple[Tensor, T
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     n, masks = len(embeddings), len(decoder.mask_tokens.weight)
     tokens = torch.cat([own.expand(n, -1, -1), sparse], 1)
-    positions = sam.prompt_encoder.get_dense_pe().flatten(2).transpose(1, 2)
+    top, left = corner
+    height, width = embeddings.shape[2:]
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    positions = sam.prompt_encoder.get_dense_pe()[..., rows, columns]
+    positions = positions.flatten(2).transpose(1, 2)
+    if batch.masks is None:  # the same everywhere
+        dense = dense[..., :1, :1]
     image = (embeddings + dense).flatten(2).transpose(1, 2).contiguous()
     hidden, source = two_way(decoder.transformer, image, positions.contiguous(), tokens)
     mixes = [

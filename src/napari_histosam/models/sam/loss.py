@@ -6,7 +6,7 @@ of the three masks' losses where a prompt is ambiguous, mean squared error of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -16,7 +16,23 @@ from napari_histosam.models.losses import PerObject, dice, focal, ious
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FOCAL, _ALPHA = 20.0, 0.25
+
+class Weights(NamedTuple):
+    """How the terms are weighed.
+
+    Parameters
+    ----------
+    focal : float
+        Of the focal loss where Dice has 1.
+    alpha : float, optional
+        Of px inside an object in the focal loss; None: as much as of those outside.
+    """
+
+    focal: float = 20.0
+    alpha: float | None = 0.25
+
+
+PUBLISHED = Weights()
 
 
 def per_object(
@@ -25,6 +41,7 @@ def per_object(
     truth: Tensor,
     areas: Tensor,
     ambiguous: Tensor,
+    weights: Weights = PUBLISHED,
 ) -> PerObject:
     """Return the losses of each object.
 
@@ -38,6 +55,8 @@ def per_object(
     areas : (n,) tensor
         The objects' whole areas.
     ambiguous : (n,) bool tensor
+    weights : Weights
+        SAM's own, which keep masks empty for long where a decoder begins from nothing.
     """
     n = len(logits)
     found = [logits.new_zeros(n, dtype=torch.float32) for _ in PerObject._fields]
@@ -46,16 +65,21 @@ def per_object(
         if len(rows):
             # Only the tokens that are taught: the others would cost most of the time.
             tokens = slice(1, None) if doubtful else slice(0, 1)
-            part = _tokens(logits[rows, tokens], scores[rows, tokens], truth[rows], areas[rows])
+            part = _tokens(
+                logits[rows, tokens], scores[rows, tokens], truth[rows], areas[rows], weights
+            )
             found = [whole.index_copy(0, rows, p) for whole, p in zip(found, part, strict=True)]
     return PerObject(*found)
 
 
-def _tokens(logits: Tensor, scores: Tensor, truth: Tensor, areas: Tensor) -> PerObject:
+def _tokens(
+    logits: Tensor, scores: Tensor, truth: Tensor, areas: Tensor, weights: Weights
+) -> PerObject:
     """Return the losses where the best of the tokens given is taught."""
     full = functional.interpolate(logits.float(), scale_factor=2.0, mode="bilinear")
     target = truth.float()[:, None].expand_as(full)
-    mask_loss = (_FOCAL * focal(full, target, _ALPHA).mean((2, 3)) + dice(full, target)).amin(1)
+    sharp = weights.focal * focal(full, target, weights.alpha).mean((2, 3))
+    mask_loss = (sharp + dice(full, target)).amin(1)
     with torch.no_grad():
         iou = ious(full > 0, truth, areas)
         error = (scores.float() - iou).abs().mean(1)

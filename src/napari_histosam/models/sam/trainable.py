@@ -9,7 +9,7 @@ from segment_anything.modeling import ImageEncoderViT
 from torch.utils.checkpoint import checkpoint
 
 from napari_histosam.models.prompts import check_image
-from napari_histosam.models.sam.build import SIDE, published_names
+from napari_histosam.models.sam.build import BUNDLED, SIDE, published_names
 from napari_histosam.models.sam.decode import answers, gathered, layout
 from napari_histosam.models.sam.frame import LOW, Frame
 from napari_histosam.models.sam.lora import add_lora
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     from napari_histosam.models.trainable import Method, NetPrompts
 
 METHODS: tuple[Method, ...] = ("decoder", "lora", "mona", "full")
-# MobileSAM's encoder has no blocks that Mona adapters fit into.
+# MobileSAM's encoder has no blocks that Mona adapters fit into, the bundled one no attention.
 _TINY_METHODS: tuple[Method, ...] = ("decoder", "lora", "full")
+_BUNDLED_METHODS: tuple[Method, ...] = ("decoder", "full")
 _RATES = {"decoder": 1e-4, "lora": 1e-4, "mona": 1e-4, "full": 1e-5}
 _NET = 2 * LOW
 
 
 def methods_for(variant: str | None) -> tuple[Method, ...]:
     """Return the methods by which a SAM of a size can be trained."""
-    return _TINY_METHODS if variant == "vit_t" else METHODS
+    return {"vit_t": _TINY_METHODS, BUNDLED: _BUNDLED_METHODS}.get(variant or "", METHODS)
 
 
 class SamTrainable:
@@ -64,8 +65,7 @@ class SamTrainable:
 
     def __init__(self, card: ModelCard, sam: Sam, method: str) -> None:
         self.card = card
-        vit = isinstance(sam.image_encoder, ImageEncoderViT)
-        self.method = check_method(card, method, METHODS if vit else _TINY_METHODS)
+        self.method = check_method(card, method, methods_for(card.variant))
         self.rate = _RATES[self.method]
         self._names = {ours: name for name, ours in published_names(sam).items()}
         self.module: Any = sam.requires_grad_(False).eval()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_histosam.models.parts import divided
-from napari_histosam.models.wsi_sam.load import load_wsi_sam
+from napari_histosam.models.checkpoint import shapes
+from napari_histosam.models.detect import detect
+from napari_histosam.models.parts import PARTS, divided
+from napari_histosam.models.wsi_sam.load import fresh_decoder, load_wsi_sam
 from napari_histosam.models.wsi_sam.trainable import METHODS, WsiSamTrainable
 
 if TYPE_CHECKING:
@@ -40,3 +42,11 @@ def model(
 def trainable(card: ModelCard, weights: Mapping[str, Tensor], method: str) -> WsiSamTrainable:
     """Return WSI-SAM as it is trained."""
     return WsiSamTrainable(card, divided(weights, Path(card.name)), method)
+
+
+def fresh(base: Mapping[str, Tensor], side: int) -> dict[str, dict[str, Tensor]] | None:
+    """Return two decoders with the base's SAM in them."""
+    found = detect(shapes(base))
+    if (found.decoder, found.variant) not in PARTS["wsi-sam"]["encoder"]:
+        return None
+    return {part: fresh_decoder(base) for part in ("high", "low")}

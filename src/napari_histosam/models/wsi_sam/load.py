@@ -12,7 +12,7 @@ from napari_histosam.models.checkpoint import shapes
 from napari_histosam.models.detect import VIT_WIDTHS, mismatch
 from napari_histosam.models.devices import choose_device
 from napari_histosam.models.files import atomic_file
-from napari_histosam.models.parts import ROLE
+from napari_histosam.models.parts import ROLE, encoder_of
 from napari_histosam.models.sam.build import load_sam
 from napari_histosam.models.wsi_sam.decoder import EARLY, TokenDecoder, is_added
 from napari_histosam.models.wsi_sam.model import WsiSamModel
@@ -47,7 +47,7 @@ def load_wsi_sam(
     card : ModelCard
         Its variant ``"vit_t-no-attention-biases"`` sets the encoder's attention biases to zero.
     parts : mapping of str to Part
-        ``"encoder"`` (MobileSAM), ``"high"`` and ``"low"``.
+        ``"encoder"`` (MobileSAM, or a SAM on the bundled encoder), ``"high"`` and ``"low"``.
     weights_hash : str
         Of all files together.
     device : str
@@ -79,7 +79,7 @@ def network(
         for name, value in encoder.state.items():
             if name.startswith("image_encoder.") and name.endswith(".attention_biases"):
                 state[name] = torch.zeros_like(value)
-    sam = load_sam(state, encoder.path.name, "vit_t")
+    sam = load_sam(state, encoder.path.name, encoder_of("wsi-sam", encoder))
     plain = sam.mask_decoder.state_dict()
     high, low = (_decoder(parts[side], plain, encoder, tell) for side in ("high", "low"))
     return WsiSam(sam.image_encoder, sam.prompt_encoder, high, low).eval()
@@ -106,7 +106,7 @@ def fresh_decoder(sam: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Parameters
     ----------
     sam : mapping of str to Tensor
-        Of MobileSAM, under its published names.
+        Of the encoder's file, under its published names.
     """
     decoder, start = TokenDecoder(), "mask_decoder."
     own = {k.removeprefix(start): v for k, v in sam.items() if k.startswith(start)}
