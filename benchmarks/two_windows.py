@@ -77,7 +77,7 @@ def main() -> None:
 def objects(
     folder: Path, split: str, side: int, mpp: float
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
-    """Yield both windows around each object that is larger than the fine one, and its mask there."""
+    """Yield both windows around each object larger than the fine one, and its mask there."""
     from scipy import ndimage
 
     for entry in entries(folder, [split]):
