@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Px of SAM's square that a part has along a side, and how many parts a batch of them has. The
 # decoder's work goes with the area, and most objects are small.
-_SIDES = ((256, 12), (256, 12), (384, 5), (512, 3))
+_SIDES = ((256, 8), (256, 8), (256, 8), (512, 2))
 _OBJECTS = 2
 _LARGEST = 512
 

@@ -64,9 +64,9 @@ class Recipe:
         Steps between checkpoints, each with a validation.
     """
 
-    steps: int = 3_000
+    steps: int = 2_400
     seed: int = 1
-    rate: float = 3e-4
+    rate: float = 5e-4
     decay: float = 0.01
     warm_up: int = 100
     average: float = 0.998
