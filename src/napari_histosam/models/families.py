@@ -7,12 +7,13 @@ package needs to know how its networks are built.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from napari_histosam.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -72,6 +73,17 @@ class Family(Protocol):
 
     def trainable(self, card: ModelCard, weights: Mapping[str, Tensor], method: str) -> Trainable:
         """Return the model as it is trained by a method, on the CPU; see `model`."""
+        ...
+
+
+@runtime_checkable
+class WritesParts(Protocol):
+    """What the module ``family`` offers, too, if files of its own can be written."""
+
+    def save_part(
+        self, part: str, state: Mapping[str, Tensor], path: Path, labels: Mapping[str, str]
+    ) -> None:
+        """Write one of the family's own parts as upstream does, with texts beside the weights."""
         ...
 
 

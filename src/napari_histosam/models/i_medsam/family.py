@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_histosam.models.i_medsam.load import load_i_medsam
+from napari_histosam.models.i_medsam.load import load_i_medsam, save_adapted
 from napari_histosam.models.i_medsam.trainable import METHODS, IMedSamTrainable
 from napari_histosam.models.parts import divided
 
@@ -40,3 +40,10 @@ def model(
 def trainable(card: ModelCard, weights: Mapping[str, Tensor], method: str) -> IMedSamTrainable:
     """Return I-MedSAM as it is trained."""
     return IMedSamTrainable(card, divided(weights, Path(card.name)), method)
+
+
+def save_part(
+    part: str, state: Mapping[str, Tensor], path: Path, labels: Mapping[str, str]
+) -> None:
+    """Write the checkpoint, see `napari_histosam.models.families.WritesParts`."""
+    save_adapted(state, path, labels=labels)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_histosam.models.parts import divided
-from napari_histosam.models.wsi_sam.load import load_wsi_sam
+from napari_histosam.models.wsi_sam.load import load_wsi_sam, save_decoder
 from napari_histosam.models.wsi_sam.trainable import METHODS, WsiSamTrainable
 
 if TYPE_CHECKING:
@@ -40,3 +40,10 @@ def model(
 def trainable(card: ModelCard, weights: Mapping[str, Tensor], method: str) -> WsiSamTrainable:
     """Return WSI-SAM as it is trained."""
     return WsiSamTrainable(card, divided(weights, Path(card.name)), method)
+
+
+def save_part(
+    part: str, state: Mapping[str, Tensor], path: Path, labels: Mapping[str, str]
+) -> None:
+    """Write one of the two decoders, see `napari_histosam.models.families.WritesParts`."""
+    save_decoder(state, part, path, labels=labels)
