@@ -50,12 +50,16 @@ class Prompt:
         Groups the prompts of one object.
     class_name : str, optional
         The class that the object shall get.
+    by : str, optional
+        For a box that no user drew: the model whose mask of the user's prompts it is drawn round,
+        for a model that takes boxes only.
     """
 
     geometry: BaseGeometry
     role: Role
     object: str = "1"
     class_name: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Provenance:
     window : Window, optional
         What the model saw.
     prompts : tuple of Prompt
+        The user's, in their order, and behind them the box that the model was given in their
+        place, if it was (`Prompt.by`).
     score : float, optional
         The model's own estimate of its mask's IoU, 0 to 1.
     first_mask : Polygon or MultiPolygon, optional

@@ -180,7 +180,7 @@ def test_what_cannot_be_done_is_one_sentence(refused, data, tmp_path, argument, 
 def test_an_export_that_will_not_do_is_refused_before_the_training(refused, data, tmp_path):
     asked = (*words(data, tmp_path / "run"), "--model", "wsi-sam", "--method", "decoder")
     line = refused(*asked, "--export", tmp_path / "plain.pth")
-    assert "which no one file holds" in line
+    assert "name a folder" in line
     assert not (tmp_path / "run").exists()
 
 

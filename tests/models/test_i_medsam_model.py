@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch.nn import functional
 from napari_histosam.errors import InputError
 from napari_histosam.models.checkpoint import read_checkpoint
 from napari_histosam.models.i_medsam.encoder import spectrum
+from napari_histosam.models.i_medsam.field import energy, sampled
 from napari_histosam.models.i_medsam.frame import in_square, region_of
 from napari_histosam.models.i_medsam.load import adapted_state, save_adapted
+from napari_histosam.models.i_medsam.model import SAMPLED, IMedSamModel
 from napari_histosam.models.i_medsam.points import Region, Sampler
 from napari_histosam.models.i_medsam.render import draw
 from napari_histosam.models.parts import read_part
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_histosam.models.i_medsam.model import IMedSamModel
     from napari_histosam.models.registry import ModelRegistry
 
 SIDE = 384
@@ -305,3 +307,57 @@ def test_rank_projections_and_classes_are_told_from_the_file(
     model = registry.load("i-medsam", "cpu", [i_medsam_files[0], path], said.append)
     assert set(adapted_state(model.net)) == set(state)  # type: ignore[attr-defined]
     assert any("3 classes" in sentence for sentence in said) == (classes == 3)
+
+
+@pytest.mark.parametrize("passes", [2, 3, 8])
+def test_sampled_uncertainty_is_the_expected_one_on_average(passes: int) -> None:
+    """Its error falls with the root of the number of draws; one draw is the variance of passes."""
+    generator = torch.Generator().manual_seed(0)
+    out = torch.randn(40, 257, generator=generator)
+    wanted, errors = energy(out), []
+    for draws in (8, 800):
+        mean = torch.stack([sampled(out, generator, passes) for _ in range(draws)]).mean(0)
+        errors.append(float(((mean - wanted) / wanted).square().mean().sqrt()))
+    assert errors[1] < 0.006
+    assert errors[1] < errors[0] / 5
+    ours, plain = (torch.Generator().manual_seed(7) for _ in range(2))
+    keep = torch.rand(40, passes, 257, generator=plain) >= 0.5
+    by_hand = (out[:, None] * keep / 0.5).var(1).mean(1)
+    torch.testing.assert_close(sampled(out, ours, passes), by_hand)
+
+
+def test_many_sampled_passes_refine_the_points_of_the_exact_form(
+    model: IMedSamModel, upscaled: torch.Tensor
+) -> None:
+    field = model.net.mask_decoder.seg_field
+    part = Region(40, 17, 77, 60)
+    with torch.inference_mode():
+        sampler = model.net.sampler(upscaled, (96, 128), part)
+        exact = draw(field, sampler)
+        few, many = (draw(field, sampler, refine="mc", passes=n, chunk=99) for n in (2, 400))
+        pieces = draw(field, sampler, refine="mc")
+        other = draw(field, sampler, refine="mc", seed=1)
+        everywhere = draw(field, sampler, refine="all").logits
+    far = [(one.energy - exact.energy).abs().mean() for one in (few, many)]
+    assert far[1] < far[0] / 10
+    picked = [one.logits != one.coarse for one in (exact, few, many, other)]
+    assert {int(one.sum()) for one in picked} == {int(0.125 * part.count)}
+    agree = [float((picked[0] & one).sum() / picked[0].sum()) for one in picked[1:3]]
+    assert agree[1] > max(agree[0], 0.9)
+    assert not torch.equal(picked[1], picked[3])
+    # No pass with dropout gets into the answer, and pieces draw the same passes.
+    for one, chosen in zip((few, many), picked[1:3], strict=True):
+        assert (one.coarse - exact.coarse).abs().max() <= EQUAL
+        assert (one.logits - everywhere)[chosen].abs().max() <= EQUAL
+    assert (pieces.energy - few.energy).abs().max() <= EQUAL
+
+
+def test_a_card_chooses_the_sampled_uncertainty(model: IMedSamModel, embedding: Embedding) -> None:
+    card = replace(model.card, variant=SAMPLED)
+    other = IMedSamModel(card, model.net, model.weights_hash)
+    (plain,), (drawn,) = model.render(embedding, [BOX]), other.render(embedding, [BOX])
+    (asked,) = model.render(embedding, [BOX], refine="mc")
+    np.testing.assert_array_equal(drawn.logits, asked.logits)
+    assert (drawn.logits != plain.logits).any()
+    (again,) = other.decode(embedding, [BOX])
+    assert again.masks[0].sum() == (drawn.logits > 0).sum()

@@ -158,9 +158,6 @@ def test_own_parts_become_a_model_of_their_own(
     (registry.folder / "net_low.pth").write_bytes(b"another")
     assert "not the whole" in refused(registry.import_file, wsi_files[2])
     assert (registry.folder / "net_low.pth").read_bytes() == b"another"
-    assert "which no one file holds" in refused(
-        registry.export, "my-ducts", registry.folder / "x.pth"
-    )
 
 
 def test_the_parts_that_lie_in_the_folder_are_found_by_their_cards(
@@ -226,3 +223,70 @@ def test_the_encoder_can_be_had_without_attention_biases(
         zeros = {k: v * 0 if k.endswith("attention_biases") else v for k, v in names.items()}
         plain.image_encoder.load_state_dict(zeros)
         torch.testing.assert_close(plain.image_encoder.body.stages[1].blocks[0](x), without)
+
+
+def test_an_export_tells_what_weights_do_not(
+    registry: ModelRegistry, wsi_files: list[Path], tmp_path: Path
+) -> None:
+    """Both files go into a new folder; imported again they make the model that they were."""
+    from dataclasses import replace
+
+    from napari_histosam.models.catalog import write_card
+    from napari_histosam.models.parts import SETTINGS
+
+    card = registry.import_files(wsi_files, "my-ducts")
+    other = replace(card, variant="vit_t-no-attention-biases", mpp=0.5)
+    write_card(other, registry.folder / "my-ducts.json")
+    out = tmp_path / "out"
+    out.mkdir()  # an empty one will do
+    made = registry.export("my-ducts", out)
+    assert made == [out / "net_high.pth", out / "net_low.pth"]
+    for path, source in zip(made, wsi_files[1:], strict=True):
+        found, wanted = read_checkpoint(path), read_checkpoint(source)
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(value, wanted[name]) for name, value in found.items())
+    again = registry.import_files([wsi_files[0], *made], "again")
+    assert (again.variant, again.mpp) == (other.variant, 0.5)
+    loaded = [registry.load(name, "cpu").net.image_encoder for name in ("my-ducts", "again")]
+    ours, theirs = (encoder.state_dict() for encoder in loaded)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    biases = [name for name in ours if name.endswith(".attention_biases")]
+    assert biases
+    assert not any(theirs[name].any() for name in biases)
+    # They never go to the place of the published ones, which are asked with other windows.
+    taken = registry.import_files(made)
+    assert (taken.name.startswith("wsi-sam-"), taken.mpp) == (True, 0.5)
+    assert not (registry.folder / "net_high.pth").exists()
+
+    assert "holds something already" in refused(registry.export, "my-ducts", out)
+    assert "name a folder" in refused(registry.export, "my-ducts", tmp_path / "x.pth")
+    assert "is a folder" in refused(registry.export, "histosam-small", tmp_path)
+    for odd in ("{", '{"mpp": 0}', '{"window_px": 1.5}', '{"name": "x"}', '{"variant": 3}', "[]"):
+        save_decoder(read_checkpoint(made[0]), "high", tmp_path / "a_high.pth", 0, {SETTINGS: odd})
+        assert "says of its model" in refused(
+            registry.import_files, [tmp_path / "a_high.pth", made[1], wsi_files[0]], "odd"
+        )
+
+
+def test_an_export_into_a_folder_is_whole_or_not_there(
+    registry: ModelRegistry, wsi_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from napari_histosam.errors import HistosamError
+    from napari_histosam.models import files
+
+    registry.import_files(wsi_files, "my-ducts")
+    fsync, left = files.os.fsync, [1]
+
+    def full(handle: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(HistosamError, match="The disk is full"):
+        registry.export("my-ducts", tmp_path / "out")
+    assert left[0] < 0
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []

@@ -87,7 +87,36 @@ def test_a_click_is_answered_by_the_box_of_the_helpers_mask(slide, seer, shelf, 
         session.accept()
         (one,) = session.store.iterate()
         assert one.provenance.model == "boxer"
-        assert [p.role for p in one.provenance.prompts] == ["positive", "positive"]
+        *clicks, used = one.provenance.prompts
+        assert [p.role for p in clicks] == ["positive", "positive"]
+        assert {p.by for p in clicks} == {None}
+        assert (used.role, used.by) == ("box", "seer")
+        assert used.geometry.equals(wide)
+
+
+def test_the_box_that_was_used_goes_with_the_object_everywhere(slide, shelf, helpers, tmp_path):
+    """From the store through GeoJSON and a data set to what a model of boxes is asked again."""
+    from napari_histosam.exchange.geojson_read import read_geojson
+    from napari_histosam.exchange.prompts import read_prompts, write_prompts
+    from napari_histosam.train.dataset.instances import _prompts
+
+    with Session(slide, model="boxer", registry=shelf) as session:
+        session.add_point(*helpers.small[:2])
+        session.accept()
+        session.export(tmp_path / "out.geojson")
+        (one,) = session.store.iterate()
+    made = one.provenance
+    (back,) = read_geojson(tmp_path / "out.geojson").objects
+    for ours, theirs in zip(made.prompts, back.provenance.prompts, strict=True):
+        assert (ours.role, ours.by) == (theirs.role, theirs.by)
+        assert ours.geometry.equals_exact(theirs.geometry, 1e-3)
+    write_prompts(made.prompts, tmp_path / "prompts.geojson")
+    assert [p.by for p in read_prompts(tmp_path / "prompts.geojson")] == [None, "seer"]
+    click, used = _prompts(made.prompts, made.window)
+    assert "by" not in click
+    corners = made.window.from_level0(np.reshape(made.prompts[1].geometry.bounds, (2, 2))).ravel()
+    assert used["by"] == "seer"
+    np.testing.assert_allclose(used["box"], corners, atol=1e-3)
 
 
 def test_a_box_goes_straight_to_the_model(slide, seer, shelf, boxer):

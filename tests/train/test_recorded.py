@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CLICK = {"role": "positive", "kind": "point", "xy": [[3.5, 4.25]]}
 BOX = {"role": "box", "box": [1, 2, 30, 40.5]}
+USED = {"role": "box", "box": [2, 3, 31, 42], "by": "histosam-small"}
 SCRIBBLE = {"role": "positive", "kind": "scribble", "xy": [[1, 1], [2, 2]]}
 
 
@@ -31,18 +32,21 @@ def test_first_masks_and_first_prompts_are_read(tmp_path: Path) -> None:
         line(4, first_iou=0.25, prompts=[CLICK], home=False),
         line(5, first_iou=None, prompts=[]),
         line(6),
+        line(7, prompts=[CLICK, CLICK, USED]),
+        line(8, prompts=[SCRIBBLE, USED]),
     )
     (tmp_path / "objects.jsonl").write_text("".join(lines), "utf-8")
     found = records(tmp_path)
     assert found is not None
-    assert found["a"].homes == {1, 2, 3, 5, 6}
+    assert found["a"].homes == {1, 2, 3, 5, 6, 7, 8}
     assert found["a"].objects == {
         1: Recorded(0.5, click=(3.5, 4.25)),
         2: Recorded(box=(1.0, 2.0, 30.0, 40.5)),
         3: Recorded(1.0),
         4: Recorded(0.25),
+        7: Recorded(click=(3.5, 4.25), used=(2.0, 3.0, 31.0, 42.0)),
+        8: Recorded(used=(2.0, 3.0, 31.0, 42.0)),
     }
-    assert [one.prompted for one in found["a"].objects.values()] == [True, True, False, False]
 
 
 def test_a_set_without_records_has_none(tmp_path: Path, write_set: Any, paint: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
@@ -69,6 +70,39 @@ def i_medsam(folder: Path) -> list[Path]:
     }
     torch.save({"model": kept, "epoch": 7}, files[1])
     return files
+
+
+def test_the_box_that_a_click_became_is_seen(open_dock, slide_copy):
+    """With the bundled network as a model that takes boxes only."""
+    from dataclasses import replace
+
+    from napari_histosam.models.catalog import write_card
+
+    hand = open_dock(slide_copy)
+    registry = hand.dock.workbench.registry
+    small = registry.get("histosam-small")
+    card = replace(small, name="boxer", aliases=(), prompts=("box",), boxes_by=small.name)
+    write_card(card, registry.folder / "boxer.json")
+    model = hand.dock.annotate.model
+    model.refresh()
+    model.choice.setCurrentIndex(model.choice.findData("boxer"))
+    hand.until(lambda: hand.session.card.name == "boxer" and hand.session.settled)
+    hand.look(1084, 1977, 1184, 2077)
+    hand.click(*NUCLEUS)
+    hand.until(lambda: hand.session.preview is not None)
+    hand.ready()
+    strokes = hand.viewer.layers["Strokes"]
+    (corners,) = strokes.data
+    left, top, right, bottom = hand.session.active[1].box.geometry.bounds
+    np.testing.assert_allclose(corners.min(0), [top - 0.5, left - 0.5])
+    np.testing.assert_allclose(corners.max(0), [bottom - 0.5, right - 0.5])
+    shots = os.environ.get("SHOTS")
+    if shots:
+        hand.viewer.screenshot(f"{shots}/boxed.png", canvas_only=False, flash=False)
+    hand.key(Qt.Key_Return)
+    assert strokes.nshapes == 0
+    (kept,) = hand.session.store.iterate()
+    assert [p.by for p in kept.provenance.prompts] == [None, small.name]
 
 
 @pytest.mark.slow

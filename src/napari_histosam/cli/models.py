@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
     from napari_histosam.models import ModelCard, ModelRegistry
 
@@ -27,7 +28,8 @@ def add_to(commands: Any) -> ArgumentParser:
         nargs="*",
         type=Path,
         metavar="OUT|FILE",
-        help="with export: the file to write; with import: the other parts of the same model",
+        help="with export: the file to write, of a model of several files the folder; with import: "
+        "the other parts of the same model",
     )
     made.add_argument("--name", help="the name to import a file under, or of the new model")
     made.add_argument(
@@ -101,10 +103,24 @@ def _export(registry: ModelRegistry, name: str, out: Path | None) -> tuple[Any, 
     from napari_histosam.errors import InputError
 
     if out is None:
-        raise InputError("histosam models export needs the file to write: NAME OUT.")
-    size = registry.export(name, out)
+        raise InputError("histosam models export needs the file or folder to write: NAME OUT.")
+    made = registry.export(name, out)
+    size = sum(path.stat().st_size for path in made)
     found = {"name": registry.get(name).name, "out": str(out), "bytes": size}
-    return found, f"{name} was written to {out} as one plain file ({size / 1e6:.1f} MB)."
+    found["files"] = [str(path) for path in made]
+    return found, exported(name, out, made)
+
+
+def exported(name: str, out: Path, made: Sequence[Path]) -> str:
+    """Return what to say of a model that was written to a file, or to a folder as several."""
+    size = sum(path.stat().st_size for path in made) / 1e6
+    if made[0] == out:
+        return f"{name} was written to {out} as one plain file ({size:.1f} MB)."
+    files = " and ".join(path.name for path in made)
+    return (
+        f"{name} was written to {out} as {files} ({size:.1f} MB); import them together with the "
+        "encoder of its base."
+    )
 
 
 def _new(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_histosam.cli import probe
 from napari_histosam.cli.changes import picture_changes
 from napari_histosam.cli.evaluate import measure
-from napari_histosam.cli.models import check_licence
+from napari_histosam.cli.models import check_licence, exported
 from napari_histosam.errors import HistosamError, InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ def add_to(commands: Any) -> ArgumentParser:
         help="end the run in --out, running or paused, with the best epoch so far",
     )
     made.add_argument("--name", help="of the model that is made")
-    made.add_argument("--export", type=Path, metavar="FILE", help="also write one plain file")
+    made.add_argument(
+        "--export",
+        type=Path,
+        metavar="OUT",
+        help="also write one plain file, of a model of several files a folder of its own parts",
+    )
     made.add_argument("--set", action="append", dest="sets", metavar="NAME", help="only this set")
     made.add_argument("--limit", type=int, metavar="N", help="use so many training images")
     made.add_argument("--epochs", type=int, default=20)
@@ -92,7 +97,8 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
 
 def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     from napari_histosam.models import ModelRegistry
-    from napari_histosam.models.trained import base_hash, check_export, check_trainable
+    from napari_histosam.models.exporting import check_export
+    from napari_histosam.models.trained import base_hash, check_trainable
     from napari_histosam.train.finetune.folder import RunFolder
     from napari_histosam.train.finetune.launch import run as train
     from napari_histosam.train.finetune.plan import Plan
@@ -118,7 +124,7 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     plan.check()
     check_trainable(card, plan.method)
     if args.export is not None:
-        check_export(card)  # now, and not after hours
+        check_export(card, args.export)  # now, and not after hours
     check_licence(registry, card.name)
     if args.probe:
         return probe.run(registry, plan, args.data is not None)
@@ -154,9 +160,9 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     lines = [*status.get("notes", ()), status["message"], said]
     lines.append(f"The model is called {made.name}; the default model stays as it is.")
     if args.export is not None:
-        registry.export(made.name, args.export)
+        files = registry.export(made.name, args.export)
         result["export"] = str(args.export)
-        lines.append(f"It was written to {args.export} as one plain file.")
+        lines.append(exported(made.name, args.export, files))
     return result, "\n".join(lines)
 
 

@@ -93,6 +93,8 @@ def _feature(prompt: Prompt) -> dict[str, Any]:
     properties: dict[str, Any] = {"object": prompt.object, "role": prompt.role}
     if prompt.class_name is not None:
         properties["class"] = prompt.class_name
+    if prompt.by is not None:
+        properties["by"] = prompt.by
     return {
         "type": "Feature",
         "geometry": json.loads(shapely.to_geojson(prompt.geometry)),
@@ -132,7 +134,9 @@ def _prompts(feature: Any, number: int) -> list[Prompt]:
     if role == "box" and not _upright(geometry):
         raise InputError(f"Feature {number} is no upright rectangle; draw the box anew.")
     parts = shapely.get_parts(geometry) if geometry.geom_type == "MultiPoint" else [geometry]
-    return [Prompt(part, role, str(of), class_name) for part in parts]
+    by = properties.get("by")
+    named = by if isinstance(by, str) and by else None
+    return [Prompt(part, role, str(of), class_name, named) for part in parts]
 
 
 def _upright(geometry: BaseGeometry) -> bool:

@@ -149,6 +149,8 @@ def _prompt_to_dict(prompt: Prompt) -> dict[str, str]:
     }
     if prompt.class_name is not None:
         out["class"] = prompt.class_name
+    if prompt.by is not None:
+        out["by"] = prompt.by
     return out
 
 
@@ -160,6 +162,7 @@ def _prompt_from_dict(entry: dict[str, Any]) -> Prompt:
         role=cast("Role", entry["role"]),
         object=str(entry.get("object", "1")),
         class_name=_text(entry.get("class")),
+        by=_text(entry.get("by")),
     )
 
 

@@ -7,12 +7,13 @@ package needs to know how its networks are built.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from napari_histosam.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -92,6 +93,17 @@ class Family(Protocol):
             Without the part ``"encoder"``, which is the base itself; None if the base does not
             suit.
         """
+        ...
+
+
+@runtime_checkable
+class WritesParts(Protocol):
+    """What the module ``family`` offers, too, if files of its own can be written."""
+
+    def save_part(
+        self, part: str, state: Mapping[str, Tensor], path: Path, labels: Mapping[str, str]
+    ) -> None:
+        """Write one of the family's own parts as upstream does, with texts beside the weights."""
         ...
 
 

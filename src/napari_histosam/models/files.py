@@ -7,7 +7,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,28 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise HistosamError(_cannot_write(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Make a temporary folder beside ``path`` that takes its place when the block ends well.
+
+    Raises
+    ------
+    HistosamError
+        If ``path`` holds something, it cannot be written or the disk is full.
+    """
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.is_dir():
+            path.rmdir()  # an empty one: not every system puts a folder into another one's place
+        os.replace(temporary, path)
+    except OSError as error:
+        raise HistosamError(_cannot_write(path, error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ from napari_histosam.models.cards import WeightFile
 from napari_histosam.models.catalog import write_card
 from napari_histosam.models.files import copy_atomic, file_hash
 from napari_histosam.models.naming import slug_of, suffix_of
-from napari_histosam.models.parts import check_part, joint_hash, read_part
+from napari_histosam.models.parts import check_part, joint_hash, read_part, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ def take_in_parts(
     """Import parts of one model.
 
     Without a name, or under that of the published model, the parts go to its places, also one by
-    one, unless they are not what is published (as far as that is known) or a place holds another
-    file already. Then, and under a new name, they become a model of their own, for which all
-    parts but the published ones have to be given together.
+    one, unless they are not what is published (as far as that is known), say that they want
+    another window, or a place holds another file already. Then, and under a new name, they become
+    a model of their own, for which all parts but the published ones have to be given together.
 
     Parameters
     ----------
@@ -65,11 +65,13 @@ def take_in_parts(
         raise InputError(f"Two of the files hold the same weights: bring each part of {decoder}.")
     entries = {entry.part: entry for entry in published.files}
     own = [n for n in given if not _fits(entries[n], hashes[n], folder)]
-    if name in (None, published.name) and not own:
+    told = {key: v for path in given.values() for key, v in settings_of(path).items()}
+    known = {key: getattr(published, key) for key in told}
+    if name in (None, published.name) and not own and told == known:
         for place, path in given.items():
             copy_atomic(path, folder / entries[place].name)
         return published
-    return _new_model(published, given, hashes, folder, cards, name)
+    return _new_model(replace(published, **told), given, hashes, folder, cards, name)
 
 
 def _fits(entry: WeightFile, sha: str, folder: Path) -> bool:

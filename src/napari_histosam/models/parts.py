@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_histosam.errors import InputError
 
@@ -31,6 +33,9 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
 }
 # The text beside the weights that says which of WSI-SAM's decoders they are, in our own files.
 ROLE = "role"
+# The text beside exported weights that says what they do not tell themselves: members of the card.
+SETTINGS = "settings"
+TRAVELLING = ("variant", "mpp", "window_px", "object_px")
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,65 @@ class Part:
 def is_manifold(card: ModelCard) -> bool:
     """Tell whether a card's family consists of several files."""
     return card.decoder in PARTS
+
+
+def own_parts(decoder: str) -> tuple[str, ...]:
+    """Return the parts that hold a family's own weights; the others hold a SAM's."""
+    return tuple(name for name, kinds in PARTS[decoder].items() if kinds[0][0] == decoder)
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    """Return what a file says of the model beside its weights: members of the card, or nothing.
+
+    Raises
+    ------
+    InputError
+        If it says what no card can hold.
+    """
+    from napari_histosam.models.checkpoint import read_labels
+
+    text = read_labels(path).get(SETTINGS)
+    if text is None:
+        return {}
+    try:
+        told = json.loads(text)
+        found = {key: _SETTINGS[key](value) for key, value in told.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path.name} says of its model what cannot be read ({error}): export it again."
+        ) from error
+    return found
+
+
+def _positive(value: Any) -> float:
+    if isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError(f"{value!r} is no size")
+    return float(value)
+
+
+def _pixels(value: Any) -> int:
+    if _positive(value) != int(value):
+        raise ValueError(f"{value!r} is no number of pixels")
+    return int(value)
+
+
+def _range(value: Any) -> tuple[float, float]:
+    least, most = map(_positive, value)
+    return least, most
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+_SETTINGS: Mapping[str, Callable[[Any], Any]] = {
+    "variant": _text,
+    "mpp": _positive,
+    "window_px": _pixels,
+    "object_px": _range,
+}
 
 
 def read_part(decoder: str, path: Path) -> Part:

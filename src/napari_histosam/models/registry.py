@@ -296,15 +296,15 @@ class ModelRegistry:
 
         return begin(self, decoder, base, name)
 
-    def export(self, name: str, path: Path | str) -> int:
-        """Write a model as one plain file in upstream's layout; return its size in bytes.
+    def export(self, name: str, path: Path | str) -> list[Path]:
+        """Write a model in upstream's layout; return the paths of its files.
 
         Raises
         ------
         InputError, HistosamError
-            See `napari_histosam.models.trained.export`.
+            See `napari_histosam.models.exporting.export`.
         """
-        from napari_histosam.models.trained import export
+        from napari_histosam.models.exporting import export
 
         return export(self, name, Path(path))
 

@@ -14,15 +14,9 @@ from napari_histosam.models.cards import WeightFile
 from napari_histosam.models.catalog import write_card
 from napari_histosam.models.checkpoint import read_checkpoint
 from napari_histosam.models.families import family, has_weights
-from napari_histosam.models.files import atomic_file, copy_atomic, write_bytes_atomic
+from napari_histosam.models.files import copy_atomic, write_bytes_atomic
 from napari_histosam.models.graphics import keep_compiler_out
-from napari_histosam.models.parts import (
-    PARTS,
-    is_manifold,
-    joined,
-    joint_hash,
-    read_parts,
-)
+from napari_histosam.models.parts import is_manifold, joined, joint_hash, read_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -210,39 +204,3 @@ def keep_trained(registry: ModelRegistry, card: ModelCard, file: Path) -> ModelC
     whole = replace(card, files=(entry,))
     write_card(whole, registry.folder / f"{card.name}.json")
     return whole
-
-
-def check_export(card: ModelCard) -> None:
-    """Raise InputError if no one file can hold a model."""
-    if is_manifold(card):
-        raise InputError(
-            f"{card.name} consists of {' and '.join(PARTS[card.decoder])}, which no one file "
-            "holds, so it cannot be exported: copy its files from the weights folder instead."
-        )
-
-
-def export(registry: ModelRegistry, name: str, path: Path) -> int:
-    """Write a model as one plain file that upstream's own loaders take; return its size in bytes.
-
-    ``.safetensors`` is written as such, every other suffix as a torch file with the bare state
-    dict. Adapters that upstream does not know (Mona) are kept beside its names.
-
-    Raises
-    ------
-    InputError
-        If the model has no weights or they cannot be read.
-    HistosamError
-        If the file cannot be written.
-    """
-    check_export(registry.get(name))
-    state = {k: v.contiguous() for k, v in weights_of(registry, name).items()}
-    if path.suffix.lower() == ".safetensors":
-        from safetensors.torch import save
-
-        write_bytes_atomic(path, save(state))
-    else:
-        import torch
-
-        with atomic_file(path) as out:
-            torch.save({k: v.clone() for k, v in state.items()}, out)
-    return path.stat().st_size

@@ -67,8 +67,9 @@ class BoxingAnswerer(Answerer):
             if first is None:
                 return None
             masks = first.objects
+            by = self._helper.model.card.name
             boxes = {
-                name: Prompt(shapely.box(*shown.geometry.bounds), "box", name)
+                name: Prompt(shapely.box(*shown.geometry.bounds), "box", name, by=by)
                 for name, shown in masks.items()
                 if shown.geometry is not None
             }

@@ -49,7 +49,7 @@ def to_object(
             model=shown.model or None,
             weights_hash=shown.weights_hash or None,
             window=shown.window,
-            prompts=shown.prompts,
+            prompts=shown.prompts if shown.box is None else (*shown.prompts, shown.box),
             score=shown.score,
             first_mask=shown.first,
             seconds=seconds,

@@ -180,6 +180,7 @@ def _provenance(made: Provenance) -> dict[str, Any]:
                 "role": prompt.role,
                 "object": prompt.object,
                 "class": prompt.class_name,
+                **({} if prompt.by is None else {"by": prompt.by}),
             }
             for prompt in made.prompts
         ],
@@ -189,7 +190,7 @@ def _provenance(made: Provenance) -> dict[str, Any]:
 
 def _read_provenance(data: Mapping[str, Any]) -> Provenance:
     prompts = tuple(
-        Prompt(_text_geometry(p["geometry"]), p["role"], p["object"], p["class"])
+        Prompt(_text_geometry(p["geometry"]), p["role"], p["object"], p["class"], p.get("by"))
         for p in data.get("prompts", ())
     )
     window, mask = data.get("window"), data.get("first_mask")

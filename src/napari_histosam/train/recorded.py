@@ -26,16 +26,15 @@ class Recorded:
         The user's first prompt, if it was a positive click, in px of the image, corner based.
     box : (left, top, right, bottom), optional
         The user's first prompt, if it was a box.
+    used : (left, top, right, bottom), optional
+        The box that a model of boxes only was given in place of the user's prompts: what such a
+        model is to be asked again.
     """
 
     first_iou: float | None = None
     click: tuple[float, float] | None = None
     box: tuple[float, float, float, float] | None = None
-
-    @property
-    def prompted(self) -> bool:
-        """Whether the first prompt is known and can be given again."""
-        return self.click is not None or self.box is not None
+    used: tuple[float, float, float, float] | None = None
 
 
 @dataclass
@@ -92,14 +91,20 @@ def _recorded(line: dict[str, Any], home: bool) -> Recorded:
     prompts = line.get("prompts") or ()
     if not home or not prompts:
         return Recorded(iou)
+    made = [_corners(one["box"]) for one in prompts if one.get("by") is not None]
+    used = made[-1] if made else None
     first = prompts[0]
-    if first.get("role") == "box":
-        left, top, right, bottom = _numbers(first["box"])
-        return Recorded(iou, box=(left, top, right, bottom))
+    if first.get("role") == "box" and first.get("by") is None:
+        return Recorded(iou, box=_corners(first["box"]), used=used)
     if first.get("role") == "positive" and first.get("kind") == "point":
         ((x, y),) = (_numbers(place) for place in first["xy"])
-        return Recorded(iou, click=(x, y))
-    return Recorded(iou)
+        return Recorded(iou, click=(x, y), used=used)
+    return Recorded(iou, used=used)
+
+
+def _corners(values: Any) -> tuple[float, float, float, float]:
+    left, top, right, bottom = _numbers(values)
+    return left, top, right, bottom
 
 
 def _numbers(values: Any) -> list[float]:

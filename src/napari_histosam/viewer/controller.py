@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.geometry.window import Window
     from napari_histosam.jobs import Dispatcher
+    from napari_histosam.records import Prompt
     from napari_histosam.session import Session
     from napari_histosam.viewer.overlays import Overlay
 
@@ -92,6 +93,7 @@ class Controller(Commands):
         self.review = ReviewWalk(self)
         self._selected: tuple[str, ...] = ()
         self._framed: tuple[Window, ...] = ()
+        self._boxed: tuple[Prompt, ...] = ()
         self._drawn_unit = self.unit
         session.preview_changed.connect(self._on_preview)
         session.prompts_changed.connect(self._on_prompts)
@@ -246,9 +248,9 @@ class Controller(Commands):
         self.preview.show(preview, active[0] if active else None, self.unit)
         if self.preview.present:
             self.keys.bind(self.preview.layer())
-        seen = self._seen()
-        if seen != self._framed:
-            self._framed = seen
+        seen, boxes = self._seen(), self._boxes()
+        if (seen, boxes) != (self._framed, self._boxed):
+            self._framed, self._boxed = seen, boxes
             self._on_prompts()
 
     def _seen(self) -> tuple[Window, ...]:
@@ -263,13 +265,20 @@ class Controller(Commands):
         sx, sy = shown.window.scale
         return tuple(replace(shown.window, scale=(sx * s, sy * s)) for s in scales)
 
+    def _boxes(self) -> tuple[Prompt, ...]:
+        """Return the boxes that a model was given in place of the user's prompts."""
+        preview = self.session.preview
+        shown = preview.objects.values() if preview is not None else ()
+        return tuple(one.box for one in shown if one.box is not None)
+
     def _on_comparison(self, comparison: Any) -> None:
         self.comparison.show(comparison, self.unit)
         if self.comparison.present:
             self.keys.bind(self.comparison.layer())
 
     def _on_prompts(self) -> None:
-        self.prompts.show(self.session.prompts.all(), self.unit, self._framed)
+        marks = (*self.session.prompts.all(), *self._boxed)
+        self.prompts.show(marks, self.unit, self._framed)
 
     def _on_selection(self, ids: tuple[str, ...]) -> None:
         changed = set(ids) ^ set(self._selected)

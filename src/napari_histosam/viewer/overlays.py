@@ -176,6 +176,7 @@ class PromptOverlay:
         Parameters
         ----------
         prompts : sequence of Prompt
+            The user's, and the boxes that a model was given in their place.
         unit : float
             Level-0 px per screen px; sets the marks' size.
         seen : sequence of Window
@@ -219,7 +220,9 @@ class PromptOverlay:
         for prompt in self._prompts:
             if prompt.role == "box":
                 corners = _corners(prompt.geometry.bounds)
-                shapes.append(("rectangle", corners, make.ACCENT, 2 * self._unit))
+                # What a model was given in place of the user's prompts is drawn finer than theirs.
+                width = (2 if prompt.by is None else 1) * self._unit
+                shapes.append(("rectangle", corners, make.ACCENT, width))
             elif prompt.geometry.geom_type == "LineString":
                 path = shapely.get_coordinates(prompt.geometry)[:, ::-1] - 0.5
                 shapes.append(("path", path, _colour(prompt), 4 * self._unit))

@@ -138,6 +138,23 @@ def test_recorded_prompts_reach_the_window_and_turn_with_it(data: Path) -> None:
         ys, xs = np.nonzero(laid.labels == 2)
         tight = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
         np.testing.assert_allclose(laid.prompts[2].box, tight, atol=2.5)
+    # A model of boxes only gets the boxes: the one that such a model was given for a click, too.
+    used = {"role": "box", "box": [12.0, 18.0, 36.0, 42.0], "by": "histosam-small"}
+    record(
+        data,
+        {"image": "own_0", "number": 1, "prompts": [click, used]},
+        {"image": "own_0", "number": 2, "prompts": [click]},
+    )
+    (told,) = cut(entries(data / "nuclei", ["train"])[:1], replace(model.card, prompts=("box",)))
+    boxed = Reader().read(told).prompts
+    assert boxed.keys() == {1}
+    assert boxed[1].points is None
+    corners = told.window.from_level0(np.reshape(used["box"], (2, 2)))
+    np.testing.assert_allclose(boxed[1].box, corners.ravel())
+    (plain,) = cut(entries(data / "nuclei", ["train"])[:1], model.card)
+    clicked = Reader().read(plain).prompts[1]
+    assert clicked.box is None
+    np.testing.assert_array_equal(clicked.points, view.prompts[1].points)
     # A share of the questions begins with them.
     seen = Counter[bool]()
     for seed in range(200):

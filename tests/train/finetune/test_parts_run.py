@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,14 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+
+def parts_of(model: Any) -> dict[str, torch.Tensor]:
+    """Return all weights of a loaded model."""
+    return dict(model.net.state_dict())
+
+
 BOX = ObjectPrompts(box=np.array([20.0, 30.0, 90.0, 100.0]))
 
 
 @pytest.mark.parametrize(
-    ("bring", "method", "prefixes", "tensors"),
+    ("bring", "method", "prefixes", "tensors", "files"),
     [
-        (import_wsi_sam, "decoder", ("high/", "low/"), 50),
-        (import_i_medsam, "lora", ("adapted/",), None),
+        (import_wsi_sam, "decoder", ("high/", "low/"), 50, ["net_high.pth", "net_low.pth"]),
+        (import_i_medsam, "lora", ("adapted/",), None, ["i_medsam.pth"]),
     ],
 )
 def test_what_a_run_makes_is_a_model_that_needs_all_files_of_its_base(
@@ -41,6 +47,7 @@ def test_what_a_run_makes_is_a_model_that_needs_all_files_of_its_base(
     method: str,
     prefixes: tuple[str, ...],
     tensors: int | None,
+    files: list[str],
 ) -> None:
     monkeypatch.setitem(build._VIT, "vit_b", (768, 1, 12, ()))
     base = bring(tmp_path)
@@ -66,8 +73,20 @@ def test_what_a_run_makes_is_a_model_that_needs_all_files_of_its_base(
     assert answer.masks.shape == (1, 128, 128)
     with pytest.raises(InputError, match=f"trained here from {base}: leave the files away"):
         registry.load("mine", "cpu", registry.files(base))
-    with pytest.raises(InputError, match="which no one file holds"):
-        registry.export("mine", tmp_path / "plain.pth")
+
+    # Its own files and the base's encoder make the same model on any machine.
+    made = registry.export("mine", tmp_path / "out")
+    assert [path.name for path in made] == files
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
+    elsewhere = ModelRegistry(tmp_path / "elsewhere", offline_dirs=[])
+    taken = elsewhere.import_files([registry.files(base)[0], *made], "taken")
+    assert (taken.trained, taken.window_px) == (None, card.window_px)
+    again = elsewhere.load("taken", "cpu")
+    (same,) = again.decode(again.encode([image] * len(card.window_scales)), [BOX])
+    np.testing.assert_array_equal(same.masks, answer.masks)
+    np.testing.assert_array_equal(same.scores, answer.scores)
+    for name, part in parts_of(model).items():
+        assert torch.equal(part, parts_of(again)[name]), name
 
     # Another file in the place of any of the base's is noticed.
     other = registry.files(base)[-1]

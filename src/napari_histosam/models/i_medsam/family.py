@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_histosam.models.checkpoint import shapes
 from napari_histosam.models.detect import detect
-from napari_histosam.models.i_medsam.load import fresh_adapted, load_i_medsam
+from napari_histosam.models.i_medsam.load import fresh_adapted, load_i_medsam, save_adapted
 from napari_histosam.models.i_medsam.trainable import METHODS, IMedSamTrainable
 from napari_histosam.models.parts import PARTS, divided
 from napari_histosam.models.sam.build import BUNDLED
@@ -51,3 +51,10 @@ def fresh(base: Mapping[str, Tensor], side: int) -> dict[str, dict[str, Tensor]]
     if (found.decoder, found.variant) not in PARTS["i-medsam"]["encoder"]:
         return None
     return {"adapted": fresh_adapted(base, side)}
+
+
+def save_part(
+    part: str, state: Mapping[str, Tensor], path: Path, labels: Mapping[str, str]
+) -> None:
+    """Write the checkpoint, see `napari_histosam.models.families.WritesParts`."""
+    save_adapted(state, path, labels=labels)

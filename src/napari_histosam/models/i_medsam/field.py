@@ -13,6 +13,8 @@ FEATURES = 256
 # Share of the points that the fine network answers, and of the columns that dropout zeroes.
 RATIO = 0.125
 DROP = 0.5
+# Passes with dropout that upstream compares.
+PASSES = 2
 
 
 class ImplicitField(nn.Module):
@@ -143,6 +145,26 @@ def energy(coarse: Tensor) -> Tensor:
     o^2 p / (1 - p): no passes need to be drawn.
     """
     return coarse.square().mean(1) * (DROP / (1 - DROP))
+
+
+def sampled(coarse: Tensor, generator: torch.Generator, passes: int = PASSES) -> Tensor:
+    """Return the variance (n,) of dropout passes that are drawn; its mean is `energy`.
+
+    Parameters
+    ----------
+    coarse : (n, 257) tensor
+        Without dropout.
+    generator : torch.Generator
+        On the CPU, so that every device draws the same. Numbers are taken point by point: points
+        that come in several parts, in their order, get what they would get together.
+    passes : int
+        2 or more. Where k of T keep a column o, its unbiased variance over them is
+        (o / (1 - p))^2 k (T - k) / (T (T - 1)).
+    """
+    drawn = torch.rand(len(coarse), passes, coarse.shape[1], generator=generator)
+    kept = (drawn >= DROP).sum(1).to(coarse)
+    share = kept * (passes - kept) / (passes * (passes - 1))
+    return (coarse.square() * share).mean(1) / (1 - DROP) ** 2
 
 
 def most(values: Tensor, count: int) -> Tensor:

@@ -163,10 +163,18 @@ def adapted_state(net: IMedSam) -> dict[str, Tensor]:
     return {name: own[ours].detach().cpu() for name, ours in published_names(net).items()}
 
 
-def save_adapted(state: Mapping[str, Tensor], path: Path, epoch: int = 0) -> None:
-    """Write a checkpoint as upstream does, ``{"model", "epoch"}``, whole or not at all."""
+def save_adapted(
+    state: Mapping[str, Tensor],
+    path: Path,
+    epoch: int = 0,
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Write a checkpoint as upstream does, ``{"model", "epoch"}``, whole or not at all.
+
+    ``labels`` are texts to lie beside the weights.
+    """
     with atomic_file(path) as out:
-        torch.save({"model": dict(state), "epoch": epoch}, out)
+        torch.save({"model": dict(state), "epoch": epoch, **(labels or {})}, out)
 
 
 def _stock_shapes(net: IMedSam) -> dict[str, tuple[int, ...]]:

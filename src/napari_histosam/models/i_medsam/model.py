@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _BATCH = 16
 _CHUNK_GPU = 1 << 17
+# A card's variant for choosing the points of the fine network by passes with dropout, as upstream
+# trained, in place of what such passes give on average.
+SAMPLED = "vit_b-sampled-uncertainty"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class IMedSamModel:
     Parameters
     ----------
     card : ModelCard
+        Its variant ``"vit_b-sampled-uncertainty"`` has `render` refine by ``"mc"``.
     net : IMedSam
         With its weights, in eval mode.
     weights_hash : str
@@ -168,7 +172,7 @@ class IMedSamModel:
         *,
         finer: int = 1,
         grid: tuple[int, int] | None = None,
-        refine: Refine = "energy",
+        refine: Refine | None = None,
         whole: bool = False,
     ) -> list[Rendering]:
         """Draw objects on a grid of any resolution, each in the part around its box.
@@ -182,8 +186,8 @@ class IMedSamModel:
             Grid px per window px.
         grid : tuple of int, optional
             Height and width of a grid over the window instead.
-        refine : {"energy", "none", "all"}
-            See `napari_histosam.models.i_medsam.render.draw`.
+        refine : {"energy", "none", "all", "mc"}, optional
+            See `napari_histosam.models.i_medsam.render.draw`; else by the card.
         whole : bool
             Draw all of the grid for every object.
 
@@ -192,6 +196,7 @@ class IMedSamModel:
         list of Rendering, one per object
         """
         size = embedding.size
+        how: Refine = refine or ("mc" if self.card.variant == SAMPLED else "energy")
         checked = check_prompts(objects, size)
         side = self._net.side
         asked = [in_square(prompts, size, side, self.card.name) for prompts in checked]
@@ -213,7 +218,7 @@ class IMedSamModel:
                     for row, number in enumerate(group.numbers):
                         sampler = net.sampler(maps[row], shape, parts[number])
                         field = net.mask_decoder.seg_field
-                        drawn = draw(field, sampler, refine=refine, chunk=chunk).logits
+                        drawn = draw(field, sampler, refine=how, chunk=chunk).logits
                         logits = drawn.float().cpu().numpy()
                         out[number] = Rendering(logits, parts[number], shape)
             return out

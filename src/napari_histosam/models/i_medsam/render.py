@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from napari_histosam.models.i_medsam.field import RATIO, energy, most
+from napari_histosam.models.i_medsam.field import PASSES, RATIO, energy, most, sampled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_histosam.models.i_medsam.field import ImplicitField
     from napari_histosam.models.i_medsam.points import Sampler
 
-Refine = Literal["energy", "none", "all"]
+Refine = Literal["energy", "none", "all", "mc"]
 # Points per step: 67 MB for the widest layer.
 CHUNK = 1 << 14
 
@@ -32,7 +32,7 @@ class Drawn:
         With the fine network's where it was asked.
     energy : (h, w) tensor
         What decided where: the features' mean square, which upstream's dropout makes the expected
-        variance of. It is no predictive uncertainty.
+        variance of, or that of the passes drawn. It is no predictive uncertainty.
     """
 
     coarse: Tensor
@@ -49,6 +49,8 @@ def draw(
     which: int = 0,
     ratio: float = RATIO,
     chunk: int = CHUNK,
+    passes: int = PASSES,
+    seed: int = 0,
 ) -> Drawn:
     """Draw one object.
 
@@ -58,31 +60,36 @@ def draw(
         In eval mode: its norms are fixed then, so that points do not depend on each other.
     sampler : Sampler
         Of the region.
-    refine : {"energy", "none", "all"}
-        Which points the fine network answers: those of highest energy in the region, none or all.
+    refine : {"energy", "none", "all", "mc"}
+        Which points the fine network answers: those of highest energy in the region, none, all,
+        or those that vary most over passes with dropout. Such passes choose points and do nothing
+        else: logits and features are those without dropout.
     chosen : (k,) int tensor, optional
         The points instead, row-major in the region.
     which : int
         The head.
     ratio : float
-        Share of the region's points for ``"energy"``.
+        Share of the region's points for ``"energy"`` and ``"mc"``.
     chunk : int
         Points per step.
+    passes, seed : int
+        For ``"mc"``: how many passes are drawn, and from what.
     """
     height, width = sampler.region.size
     step = max(chunk // max(width, 1), 1)
     starts = range(0, height, step)
     logits, energies, fine = [], [], []
+    generator = torch.Generator().manual_seed(seed)
     for first in starts:
         inputs = sampler.rows(first, min(first + step, height))
         found = field.coarse(inputs, which)
         logits.append(found[:, 0])
-        energies.append(energy(found))
+        energies.append(sampled(found, generator, passes) if refine == "mc" else energy(found))
         if refine == "all" and chosen is None:
             fine.append(field.fine(inputs, found[:, 1:], which))
     coarse, all_energy = torch.cat(logits), torch.cat(energies)
     final = coarse
-    if chosen is None and refine == "energy":
+    if chosen is None and refine in ("energy", "mc"):
         chosen = most(all_energy, int(ratio * len(coarse)))
     if chosen is not None and len(chosen):
         final = coarse.clone()

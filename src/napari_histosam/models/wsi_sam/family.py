@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_histosam.models.checkpoint import shapes
 from napari_histosam.models.detect import detect
 from napari_histosam.models.parts import PARTS, divided
-from napari_histosam.models.wsi_sam.load import fresh_decoder, load_wsi_sam
+from napari_histosam.models.wsi_sam.load import fresh_decoder, load_wsi_sam, save_decoder
 from napari_histosam.models.wsi_sam.trainable import METHODS, WsiSamTrainable
 
 if TYPE_CHECKING:
@@ -50,3 +50,10 @@ def fresh(base: Mapping[str, Tensor], side: int) -> dict[str, dict[str, Tensor]]
     if (found.decoder, found.variant) not in PARTS["wsi-sam"]["encoder"]:
         return None
     return {part: fresh_decoder(base) for part in ("high", "low")}
+
+
+def save_part(
+    part: str, state: Mapping[str, Tensor], path: Path, labels: Mapping[str, str]
+) -> None:
+    """Write one of the two decoders, see `napari_histosam.models.families.WritesParts`."""
+    save_decoder(state, part, path, labels=labels)

@@ -85,7 +85,13 @@ def network(
     return WsiSam(sam.image_encoder, sam.prompt_encoder, high, low).eval()
 
 
-def save_decoder(state: Mapping[str, Tensor], role: str, path: Path, epoch: int = 0) -> None:
+def save_decoder(
+    state: Mapping[str, Tensor],
+    role: str,
+    path: Path,
+    epoch: int = 0,
+    labels: Mapping[str, str] | None = None,
+) -> None:
     """Write a decoder as upstream does, ``{"model", "epoch"}``, labelled with its role.
 
     Parameters
@@ -95,9 +101,11 @@ def save_decoder(state: Mapping[str, Tensor], role: str, path: Path, epoch: int 
     path : Path
         Written whole or not at all.
     epoch : int
+    labels : mapping of str to str, optional
+        Texts to lie beside the weights.
     """
     with atomic_file(path) as out:
-        torch.save({"model": dict(state), "epoch": epoch, ROLE: role}, out)
+        torch.save({"model": dict(state), "epoch": epoch, **(labels or {}), ROLE: role}, out)
 
 
 def fresh_decoder(sam: Mapping[str, Tensor]) -> dict[str, Tensor]:

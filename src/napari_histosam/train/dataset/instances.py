@@ -126,7 +126,8 @@ def _prompts(prompts: Iterable[Prompt], window: Window) -> Iterable[dict[str, An
         xy = window.from_level0(places)
         if prompt.role == "box":
             corners = [*xy.min(0).tolist(), *xy.max(0).tolist()]
-            yield {"role": "box", "box": [round(value, 3) for value in corners]}
+            by = {} if prompt.by is None else {"by": prompt.by}
+            yield {"role": "box", "box": [round(value, 3) for value in corners], **by}
             continue
         kind = "scribble" if prompt.geometry.geom_type == "LineString" else "point"
         yield {"role": prompt.role, "kind": kind, "xy": xy.round(3).tolist()}

@@ -90,8 +90,6 @@ def question(
     if boxes_only(model):
         prompts, earlier, asked.corrections = _boxed(truth, rng), None, 0
     given = view.prompts.get(number)
-    if given is not None and boxes_only(model) and given.box is None:
-        given = None
     if given is not None and _hits(given, truth) and rng.random() < _RECORDED:
         prompts, earlier = given, None
     places = model.places(prompts, earlier, (truth.shape[1], truth.shape[0]))

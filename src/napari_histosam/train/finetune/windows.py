@@ -49,6 +49,8 @@ class Sample:
         How often the same window was taken before in an epoch.
     scales : tuple of float
         Of the concentric windows that the model looks at, see `ModelCard.window_scales`.
+    boxes : bool
+        The model takes boxes only.
     """
 
     entry: Entry
@@ -56,6 +58,7 @@ class Sample:
     numbers: tuple[int, ...]
     turn: int = 0
     scales: tuple[float, ...] = (1.0,)
+    boxes: bool = False
 
 
 class Wider(NamedTuple):
@@ -183,14 +186,15 @@ def _prompts(sample: Sample) -> dict[int, ObjectPrompts]:
     found = {}
     for number in sample.numbers:
         told = sample.entry.recorded.get(number)
-        if told is None or not told.prompted:
+        if told is None:
             continue
-        if told.click is not None:
+        box = told.used or told.box if sample.boxes else told.box
+        if told.click is not None and not sample.boxes:
             at = sample.window.from_level0(np.array([told.click]))
             if ((at >= 0) & (at < size)).all():
                 found[number] = ObjectPrompts(at, np.array([1]))
-        else:
-            corners = sample.window.from_level0(np.array(told.box).reshape(2, 2)).clip(0, size)
+        elif box is not None:
+            corners = sample.window.from_level0(np.array(box).reshape(2, 2)).clip(0, size)
             if (corners[1] > corners[0]).all():
                 found[number] = ObjectPrompts(box=corners.ravel())
     return found
@@ -220,6 +224,7 @@ def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[S
             Window(cx, cy, (scale, scale), size),
             tuple(numbers),
             scales=card.window_scales,
+            boxes="point" not in card.prompts,
         )
         for (scale, cx, cy), numbers in sorted(chosen.items())
     ]
