@@ -87,6 +87,7 @@ def _measured(registry: ModelRegistry, plan: Plan, found: Sequence[Entry]) -> Co
         validate=trial.validate,
         compare=compare,
         gigabytes=max(trial.gigabytes, peak_gigabytes(trial.device)),
+        **trial.last._asdict(),
     )
 
 
@@ -99,5 +100,10 @@ def _said(costs: Costs) -> str:
         "and an object in it": costs.validate,
         "compare an object": costs.compare,
     }
+    if costs.teach > 0:
+        per["last part: look at a window"] = costs.look
+        per["and ask for an object in it"] = costs.seek
+        per["judge an object held out"] = costs.weigh
+        per["learn to choose among masks"] = costs.teach
     rows = [f"{name}: {value:.3g} s" for name, value in per.items()]
     return "\n".join([*rows, f"memory: {costs.gigabytes:.2g} GB on {costs.device}"])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.models.losses import PerObject
     from napari_histosam.models.protocols import ObjectPrompts
+    from napari_histosam.models.small.network import SmallNet
 
     Features = Mapping[str, Tensor]
 
@@ -265,6 +266,18 @@ class Trainable(Protocol):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take what `state` returned."""
+        ...
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """What a `Trainable` has, too, if a part of its network judges which mask a click means.
+
+    At the end of a run that part is taught anew, see `napari_histosam.train.finetune.settling`.
+    """
+
+    def judged(self) -> SmallNet:
+        """Return the network, whose ``judge`` is that part."""
         ...
 
 

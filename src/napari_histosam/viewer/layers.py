@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Labels, Points, Shapes
+    from napari.layers import Labels, Points, Shapes, Vectors
     from napari.utils.colormaps import DirectLabelColormap
+    from numpy.typing import NDArray
 
     from napari_histosam.viewer.display import SlideDisplay
     from napari_histosam.viewer.frame import SlideFrame
@@ -75,16 +76,15 @@ def add_preview(viewer: ViewerModel, frame: SlideFrame) -> Labels:
     )
 
 
-def add_comparison(viewer: ViewerModel, frame: SlideFrame) -> Labels:
-    """Add the small layer that outlines what several models answer."""
-    from napari.utils.colormaps.standardize_color import transform_color
-
-    colours = {k: transform_color(v)[0] for k, v in enumerate(ENTRANTS, 1)}
-    return viewer.add_labels(
-        np.zeros((2, 2), np.uint8),
+def add_comparison(viewer: ViewerModel, frame: SlideFrame) -> Vectors:
+    """Add the layer that outlines what several models answer, line by line."""
+    return viewer.add_vectors(
+        np.zeros((0, 2, 2)),
+        ndim=2,
         name="Side by side",
+        vector_style="line",
         opacity=1.0,
-        colormap=colormap(colours),
+        blending="translucent_no_depth",
         metadata={"histosam_overlay": "comparison"},
         **frame.layer(),
     )
@@ -124,3 +124,11 @@ def colormap(colours: Mapping[int, Any]) -> DirectLabelColormap:
     table: dict[int | None, Any] = {None: clear, 0: clear}
     table.update({k: np.asarray(v, np.float32) for k, v in colours.items()})
     return DirectLabelColormap(color_dict=table)
+
+
+def repeated(colours: Sequence[tuple[str, int]]) -> NDArray[np.float32]:
+    """Return colours (n, 4) for layers, each so many times."""
+    from napari.utils.colormaps.standardize_color import transform_color
+
+    names, counts = zip(*colours, strict=True)
+    return np.repeat(transform_color(list(names)), counts, axis=0)

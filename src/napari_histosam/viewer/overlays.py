@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
-from napari_histosam.geometry.draw import draw_geometry
+from napari_histosam.geometry.draw import draw_geometry, outline_sides
 from napari_histosam.geometry.window import Window
 from napari_histosam.viewer import layers as make
 from napari_histosam.viewer.pyramid import OptimisticPyramid
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Labels, Layer, Points, Shapes
+    from napari.layers import Labels, Layer, Points, Shapes, Vectors
     from numpy.typing import NDArray
 
     from napari_histosam.jobs import Dispatcher
@@ -136,28 +136,26 @@ class ComparisonOverlay(Overlay):
         self.hidden: set[str] = set()
 
     def show(self, comparison: Comparison | None, unit: float) -> None:
-        """Draw a comparison, None clears it; ``unit`` is level-0 px per screen px."""
+        """Draw a comparison, None clears it; ``unit`` is level-0 px per screen px.
+
+        Every side of every outline is a line of its own: so all are exact at any zoom, also where
+        one mask is as large as the slide.
+        """
         shapes = [
-            (number % len(make.ENTRANTS) + 1, one.shown.geometry)
+            (make.ENTRANTS[number % len(make.ENTRANTS)], outline_sides(one.shown.geometry))
             for number, one in enumerate(comparison.entrants if comparison else ())
             if one.model not in self.hidden
             and one.shown is not None
             and one.shown.geometry is not None
         ]
-        if not shapes:
-            if self.present:
-                self.layer().data = np.zeros((2, 2), np.uint8)
+        if not shapes and not self.present:
             return
-        bounds = shapely.total_bounds(np.array([s[1] for s in shapes], dtype=object))
-        window = _canvas(bounds, unit)
-        canvas = np.zeros((window.size[1], window.size[0]), np.uint8)
-        for value, geometry in reversed(shapes):  # the first one on top
-            draw_geometry(canvas, geometry, window, fill=None, line=value)
-        layer: Labels = self.layer()
-        place = self._frame.window_layer(window)
-        layer.data = canvas
-        layer.scale, layer.translate = place["scale"], place["translate"]
-        layer.editable = False
+        shapes.reverse()  # the first one on top
+        layer: Vectors = self.layer()
+        layer.data = np.concatenate([np.zeros((0, 2, 2)), *(sides for _, sides in shapes)])
+        layer.edge_width = 3 * unit
+        if len(layer.data):
+            layer.edge_color = make.repeated([(colour, len(sides)) for colour, sides in shapes])
 
 
 class PromptOverlay:

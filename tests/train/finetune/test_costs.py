@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from napari_histosam.errors import InputError
 from napari_histosam.models.registry import ModelRegistry
+from napari_histosam.train.finetune import costs, settling
 from napari_histosam.train.finetune.costs import (
     Costs,
     Work,
@@ -21,6 +22,7 @@ from napari_histosam.train.finetune.probe import painted, probe
 from napari_histosam.train.finetune.windows import cut, parts_of
 
 COSTS = Costs("cpu", 5.0, 0.2, 0.1, 0.02, 0.03, 0.04, 0.3, 1.2)
+JUDGED = replace(COSTS, look=0.5, seek=0.1, weigh=0.01, teach=7.0)
 WORK = Work(train=10, val=4, per_window=3.0, judged=12, epochs=5)
 seconds = st.floats(0.001, 100)
 
@@ -36,6 +38,19 @@ def test_a_run_is_the_sum_of_its_parts():
     assert COSTS.whole(WORK) == pytest.approx(whole)
 
 
+def test_the_last_part_is_counted():
+    # Ten windows in eight rounds and four held out, three objects in each; then the teaching.
+    last = (80 + 4) * (0.5 + 3 * 0.1) + 4 * 3 * 0.01 + 7.0
+    assert COSTS.settling(WORK) == 0
+    assert JUDGED.settling(WORK) == pytest.approx(last)
+    assert JUDGED.whole(WORK) == pytest.approx(COSTS.whole(WORK) + last)
+    assert JUDGED.after(WORK) == pytest.approx(last + COSTS.comparison(WORK))
+    many = replace(WORK, train=300, val=300, per_window=50)
+    assert JUDGED.settling(many) == pytest.approx(320 * (0.5 + 0.6) + 160 * 6 * 0.01 + 7.0)
+    known = (costs._ROUNDS, costs._LOOKS, costs._SHOWN)
+    assert known == (settling._ROUNDS, settling._LOOKS, settling._OBJECTS)
+
+
 def test_no_more_objects_are_asked_for_than_the_trainer_asks_for():
     crowded = replace(WORK, per_window=100.0)
     assert COSTS.epoch(crowded) == pytest.approx(10 * (0.1 + 8 * 0.02) + 4 * (0.03 + 12 * 0.04))
@@ -48,10 +63,16 @@ def test_costs_of_a_run_give_that_run_again(work, epochs, more):
     assert found.whole(work) == pytest.approx(epochs + around)
     assert work.epochs * found.epoch(work) == pytest.approx(epochs)
     assert (found.source, found.gigabytes) == ("run", 3.0)
+    again = JUDGED.corrected(work, epochs + around, epochs, 3.0)
+    assert again.whole(work) == pytest.approx(epochs + around)
 
 
 def test_costs_are_written_and_read():
     assert Costs.read(COSTS.record()) == COSTS
+    assert Costs.read(JUDGED.record()) == JUDGED
+    # Of an earlier version: it does not know the last part.
+    with pytest.raises(InputError, match="measure again"):
+        Costs.read({k: v for k, v in COSTS.record().items() if k != "teach"})
     for changed in ({"encode": -1.0}, {"learn": float("nan")}, {"ask": "much"}):
         with pytest.raises(InputError, match="measure again"):
             Costs.read({**COSTS.record(), **changed})
@@ -90,4 +111,6 @@ def test_a_trial_measures_each_part(plan, tmp_path):
     assert trial.device == "cpu"
     for cost in (trial.start, trial.encode, trial.learn + trial.ask, trial.validate):
         assert 0 < cost < 1000
+    assert min(trial.last) > 0
+    assert trial.last.look + 6 * trial.last.seek < 100
     assert 0.1 < trial.gigabytes <= peak_gigabytes("cpu")

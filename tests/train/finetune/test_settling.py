@@ -10,6 +10,7 @@ import torch
 from napari_histosam.errors import Cancelled
 from napari_histosam.models.checkpoint import read_checkpoint
 from napari_histosam.models.registry import ModelRegistry
+from napari_histosam.models.trainable import Judged
 from napari_histosam.models.trained import build_trainable
 from napari_histosam.train.finetune import settling
 from napari_histosam.train.finetune.folder import RunFolder
@@ -89,6 +90,7 @@ def test_windows_are_looked_at_in_turn(plan: Callable[..., Plan]) -> None:
     asked = plan()
     model = build_trainable(ModelRegistry(), asked.model, asked.method)
     samples = cut(divide(asked).train, model.card)
+    assert isinstance(model, Judged)
     with pytest.raises(Cancelled):
         settled(model, samples, samples, 0, lambda: True)
     looks = list(settling._looks(samples, 0, 2, lambda: False))
@@ -100,3 +102,10 @@ def test_windows_are_looked_at_in_turn(plan: Callable[..., Plan]) -> None:
     # As they are where they are judged by.
     (plain, *_), _ = zip(*settling._looks(samples, 0, 1, lambda: False), strict=True)
     assert (plain.image == settling.Reader().read(samples[0]).image).all()
+
+
+def test_a_model_without_a_judge_has_no_last_part() -> None:
+    class Plain:
+        """Whatever else it may offer."""
+
+    assert settled(Plain(), [], [], 0, lambda: True) == ({}, 0.0)  # type: ignore[arg-type]

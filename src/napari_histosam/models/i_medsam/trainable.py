@@ -18,6 +18,7 @@ from napari_histosam.models.prompts import check_image
 from napari_histosam.models.protocols import ObjectPrompts
 from napari_histosam.models.sam.frame import Frame
 from napari_histosam.models.sam.prompts import batches
+from napari_histosam.models.single_answer import SingleAnswer
 from napari_histosam.models.trainable import Answers, Place, check_method
 from napari_histosam.models.wsi_sam.loss import enlarged
 
@@ -53,7 +54,7 @@ _PART = "adapted/"
 _OUTSIDE = -16.0
 
 
-class IMedSamTrainable:
+class IMedSamTrainable(SingleAnswer):
     """I-MedSAM as a `Trainable`.
 
     ``lora`` is upstream's recipe: gated low-rank updates and frequency adapters in the encoder, the
@@ -125,14 +126,6 @@ class IMedSamTrainable:
             out += self._of_size(features["embedding"], of, size, rows, prompts)
         return out
 
-    def shown(self, answers: Answers, ambiguous: Tensor) -> Tensor:
-        """Return the one mask that there is."""
-        return torch.zeros_like(ambiguous, dtype=torch.long)
-
-    def estimates(self, answers: Answers) -> Tensor:
-        """Return the scores (k, 1) as users see them; they are not learned."""
-        return answers.scores.float()
-
     def loss(
         self,
         answers: Answers,
@@ -160,21 +153,8 @@ class IMedSamTrainable:
         if on:
             self._epoch = epoch
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the trained parameters as ``"adapted/name"``, float32."""
-        return {
-            name: value.detach().to("cpu", copy=True).contiguous()
-            for name, value in self._learned().items()
-        }
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take what `state` returned."""
-        own = self._learned()
-        with torch.no_grad():
-            for name, value in state.items():
-                own[name].copy_(value)
-
-    def _learned(self) -> dict[str, Any]:
+    def learned(self) -> dict[str, Any]:
+        """Return the trained parameters as ``"adapted/name"``."""
         named = self.module.named_parameters()
         return {self._names[name]: part for name, part in named if part.requires_grad}
 

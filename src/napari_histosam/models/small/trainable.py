@@ -133,6 +133,11 @@ class SmallTrainable:
     def teach(self, on: bool, epoch: int = 0) -> None:
         """Do nothing: there is no dropout, and norms keep their statistics."""
 
+    def judged(self) -> SmallNet:
+        """Return the network, see `napari_histosam.models.trainable.Judged`."""
+        net: SmallNet = self.module
+        return net
+
     def state(self) -> dict[str, Tensor]:
         """Return the trained parameters, float32."""
         return trained_state(self.module)

@@ -13,6 +13,7 @@ from napari_histosam.models.protocols import ObjectPrompts
 from napari_histosam.models.sam.build import SIDE
 from napari_histosam.models.sam.frame import LOW
 from napari_histosam.models.sam.prompts import batches
+from napari_histosam.models.single_answer import SingleAnswer
 from napari_histosam.models.trainable import Answers, Place, check_method
 from napari_histosam.models.wsi_sam.frame import frame_of, in_both
 from napari_histosam.models.wsi_sam.load import added, network
@@ -39,7 +40,7 @@ _FACTOR = SIDE / _NET
 _WINDOWS, _SIDES = ("fine", "coarse"), ("high", "low")
 
 
-class WsiSamTrainable:
+class WsiSamTrainable(SingleAnswer):
     """WSI-SAM as a `Trainable`: 25 tensors in each of its two decoders learn, all else is frozen.
 
     The loss is upstream's: soft Dice and cross entropy of the token's mask, without SAM's own, in
@@ -69,7 +70,7 @@ class WsiSamTrainable:
         self.rate = _RATE
         net = network(parts, lambda _: None, biases=card.variant != NO_BIASES)
         self.module: Any = net.requires_grad_(False)
-        for part in self._learned().values():
+        for part in self.learned().values():
             part.requires_grad_(True)
 
     def prepare(self, *images: NDArray[np.uint8]) -> dict[str, Tensor]:
@@ -135,14 +136,6 @@ class WsiSamTrainable:
             out.append(Answers(high.numbers, logits[:, None], score[:, None], more))
         return out
 
-    def shown(self, answers: Answers, ambiguous: Tensor) -> Tensor:
-        """Return the one mask that there is."""
-        return torch.zeros_like(ambiguous, dtype=torch.long)
-
-    def estimates(self, answers: Answers) -> Tensor:
-        """Return the scores (k, 1) as users see them; they are not learned."""
-        return answers.scores.float()
-
     def loss(
         self,
         answers: Answers,
@@ -173,21 +166,8 @@ class WsiSamTrainable:
     def teach(self, on: bool, epoch: int = 0) -> None:
         """Do nothing: there is no dropout, and norms keep their statistics."""
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the trained parameters as ``"high/name"`` and ``"low/name"``, float32."""
-        return {
-            name: value.detach().to("cpu", copy=True).contiguous()
-            for name, value in self._learned().items()
-        }
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take what `state` returned."""
-        own = self._learned()
-        with torch.no_grad():
-            for name, value in state.items():
-                own[name].copy_(value)
-
-    def _learned(self) -> dict[str, Any]:
+    def learned(self) -> dict[str, Any]:
+        """Return the trained parameters as ``"high/name"`` and ``"low/name"``."""
         return {
             f"{side}/{name}": value
             for side in _SIDES

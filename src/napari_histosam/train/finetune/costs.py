@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 # As `Plan` and the validation have it: objects asked for in a window, learning and validating.
 _ASKED, _VALIDATED = 8, 12
+# As the last part of a run has it (settling): rounds, windows and objects that are looked at.
+_ROUNDS, _LOOKS, _SHOWN = 8, 160, 6
 _MODELS_COMPARED = 2
+# What a run does before its first and behind its last epoch.
+_AROUND = ("start", "encode", "compare", "look", "seek", "weigh", "teach")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,13 @@ class Costs:
         At the peak: of the process, or of the GPU.
     source : {"probe", "run"}
         Whether from a short trial or from a training that was run to its end.
+    look, seek : float
+        Of the last part, where a model's judge is taught anew: per window that is looked at, and
+        per object in it; 0 for models without a judge, as all that follows.
+    weigh : float
+        Per object held out, in the same part.
+    teach : float
+        What that part takes whatever the data.
     """
 
     device: str
@@ -53,6 +64,10 @@ class Costs:
     compare: float
     gigabytes: float
     source: str = "probe"
+    look: float = 0.0
+    seek: float = 0.0
+    weigh: float = 0.0
+    teach: float = 0.0
 
     def record(self) -> dict[str, Any]:
         """Return the costs ready for JSON."""
@@ -93,9 +108,20 @@ class Costs:
         """Return the seconds of before and after on what is held out."""
         return _MODELS_COMPARED * work.judged * self.compare
 
+    def settling(self, work: Work) -> float:
+        """Return the seconds of the last part: a judge is taught anew, if the model has one."""
+        learned, held_out = min(_LOOKS, _ROUNDS * work.train), min(_LOOKS, work.val)
+        shown = min(work.per_window, _SHOWN)
+        looking = (learned + held_out) * (self.look + shown * self.seek)
+        return looking + held_out * shown * self.weigh + self.teach
+
+    def after(self, work: Work) -> float:
+        """Return the seconds of what comes behind the last epoch."""
+        return self.settling(work) + self.comparison(work)
+
     def whole(self, work: Work) -> float:
         """Return the seconds of a training in which all epochs are run."""
-        return self.before(work) + work.epochs * self.epoch(work) + self.comparison(work)
+        return self.before(work) + work.epochs * self.epoch(work) + self.after(work)
 
     def corrected(self, work: Work, whole: float, epochs: float, gigabytes: float) -> Costs:
         """Return the costs as a run has shown them.
@@ -108,7 +134,7 @@ class Costs:
             Seconds of all of it, and of its epochs alone.
         gigabytes : float
         """
-        around = self.before(work) + self.comparison(work)
+        around = self.before(work) + self.after(work)
         # Learning and validating are not told apart in a run: both change by one factor.
         pace = epochs / max(work.epochs * self.epoch(work), 1e-6)
         rest = max(whole - epochs, 0.0)
@@ -118,7 +144,7 @@ class Costs:
             self,
             source="run",
             gigabytes=gigabytes,
-            **{name: getattr(self, name) * other for name in ("start", "encode", "compare")},
+            **{name: getattr(self, name) * other for name in _AROUND},
             **{
                 name: getattr(self, name) * pace for name in ("learn", "ask", "examine", "validate")
             },

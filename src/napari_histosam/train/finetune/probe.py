@@ -16,13 +16,15 @@ import numpy as np
 import psutil
 import torch
 
+from napari_histosam.models.trainable import Judged
 from napari_histosam.train.finetune.costs import peak_gigabytes
 from napari_histosam.train.finetune.features import Encoded
 from napari_histosam.train.finetune.launch import make_fabric
 from napari_histosam.train.finetune.step import Memory, Teacher
 from napari_histosam.train.finetune.validation import Examined, judge
-from napari_histosam.train.finetune.windows import cut
+from napari_histosam.train.finetune.windows import Reader, cut
 from napari_histosam.train.labelled import Entry
+from napari_histosam.train.small.rejudging import Shown, Spent, trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +50,8 @@ class Trial:
     ----------
     device : str
     start, encode, learn, ask, examine, validate, gigabytes : float
+    last : Spent
+        Of teaching a judge, after the last epoch; nothing where the model has none.
     entry : Entry
         An image that was used; to measure the comparison with.
     """
@@ -60,6 +64,7 @@ class Trial:
     examine: float
     validate: float
     gigabytes: float
+    last: Spent
     entry: Entry
 
 
@@ -96,12 +101,16 @@ def probe(registry: ModelRegistry, plan: Plan, found: Sequence[Entry]) -> Trial:
         encode = _encoding(encoded, samples, fabric)
     learn, ask, gigabytes = _steps(fabric, model, plan, encoded, samples)
     examine, validate = _validation(fabric, model, encoded, samples[0])
+    last = Spent(0.0, 0.0, 0.0, 0.0)
+    if isinstance(model, Judged):
+        view = Reader().read(samples[0])
+        last = trial(model.judged(), Shown(view.image, view.labels, samples[0].numbers), plan.seed)
     kind = fabric.device.type
     gigabytes = max(gigabytes, peak_gigabytes(kind))
     entry = samples[0].entry
     del model, encoded
     gc.collect()
-    return Trial(kind, start, encode, learn, ask, examine, validate, gigabytes, entry)
+    return Trial(kind, start, encode, learn, ask, examine, validate, gigabytes, last, entry)
 
 
 def painted(folder: Path, card: ModelCard) -> list[Entry]:

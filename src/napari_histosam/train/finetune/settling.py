@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_histosam.errors import Cancelled
+from napari_histosam.models.trainable import Judged
 from napari_histosam.train.finetune.asking import turned
 from napari_histosam.train.finetune.step import sample_seed
 from napari_histosam.train.finetune.windows import Reader
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_histosam.models.small.network import SmallNet
     from napari_histosam.models.trainable import Trainable
     from napari_histosam.train.finetune.windows import Sample
     from napari_histosam.train.small.rejudging import Shown
@@ -35,7 +35,7 @@ def settled(
     seed: int,
     stop: Callable[[], bool],
 ) -> tuple[dict[str, Tensor], float]:
-    """Teach `histosam-small` anew which of its masks a click means; other decoders have no judge.
+    """Teach a model with a judge anew which of its masks a click means; most have none.
 
     Parameters
     ----------
@@ -59,11 +59,11 @@ def settled(
     Cancelled
         If ``stop`` said so.
     """
-    if model.card.decoder != "histosam-small":
+    if not isinstance(model, Judged):
         return {}, 0.0
     from napari_histosam.train.small.rejudging import asked_for, rejudged
 
-    net = cast("SmallNet", model.module)
+    net = model.judged()
     learned = asked_for(net, _looks(train, seed, _ROUNDS, stop))
     held_out = asked_for(net, _looks(val, seed, 1, stop))
     judge, gain = rejudged(net.judge, learned, held_out, seed)

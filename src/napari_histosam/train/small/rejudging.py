@@ -7,6 +7,7 @@ ones are meant on this tissue than on the tissues before; the judge has to hear 
 from __future__ import annotations
 
 import copy
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # Gentler than the first teaching: what the judge knows of other tissues is where it starts.
 _RATE, _STEPS, _LOOK_EVERY = 5e-4, 200, 25
+# Objects of a window that are asked for to measure the costs.
+_TRIED = 5
 # A judge that is better by less on held-out clicks is not better.
 _LEAST_GAIN = 0.002
 
@@ -65,6 +68,53 @@ def asked_for(net: SmallNet, windows: Iterable[tuple[Shown, int]]) -> list[Examp
                 area = float(np.count_nonzero(truth))
                 out += examples_of(ready, embedding, truth, area, glass, rng)
     return out
+
+
+class Spent(NamedTuple):
+    """Seconds of the parts of teaching a judge anew.
+
+    Parameters
+    ----------
+    look, seek : float
+        Of `asked_for`: per window, and per object in it.
+    weigh : float
+        Per object held out: all looks at whether a judge has become better.
+    teach : float
+        Of all steps.
+    """
+
+    look: float
+    seek: float
+    weigh: float
+    teach: float
+
+
+def trial(net: SmallNet, shown: Shown, seed: int) -> Spent:
+    """Measure on one window what teaching a judge costs; the network stays as it is."""
+
+    def timed(numbers: Sequence[int]) -> tuple[float, list[Example]]:
+        begun = time.perf_counter()
+        windows = [(shown._replace(numbers=numbers), seed)] if numbers else []
+        examples = asked_for(net, windows)
+        return time.perf_counter() - begun, examples
+
+    some = shown.numbers[:_TRIED]
+    timed(some[:1])  # warms up
+    ready, first = timed([])[0], timed(some[:1])[0]
+    many, examples = timed(some)
+    seek = max(many - first, 0.0) / (len(some) - 1) if len(some) > 1 else 0.0
+    look = max(first - ready - seek, 0.0)
+    if not examples:
+        return Spent(look, seek, 0.0, 0.0)
+    made = copy.deepcopy(net.judge)
+    begun = time.perf_counter()
+    worth(made, [one for one in examples if len(one.ious) > 1])
+    weigh = (time.perf_counter() - begun) / len(some) * (1 + _STEPS // _LOOK_EVERY)
+    whole = stacked(examples, made.tell.weight.device)
+    begun = time.perf_counter()
+    for _ in taught(made, whole, np.random.default_rng((seed, 5)), _RATE, _LOOK_EVERY):
+        pass
+    return Spent(look, seek, weigh, (time.perf_counter() - begun) * _STEPS / _LOOK_EVERY)
 
 
 def rejudged(

@@ -28,7 +28,7 @@ class Estimate:
     Parameters
     ----------
     seconds, comparison : float
-        Of all of it, and of the comparison at its end alone.
+        Of all of it, and of what comes behind the last epoch: the last part, the comparison.
     gigabytes : float
     device : str
     learned : bool
@@ -67,7 +67,7 @@ def estimate(costs: Costs, work: Work) -> Estimate:
     """Return what work takes at given costs."""
     return Estimate(
         costs.whole(work),
-        costs.comparison(work),
+        costs.after(work),
         costs.gigabytes,
         costs.device,
         costs.source == "run",
