@@ -33,15 +33,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as torch chooses)")
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
     for field in fields(Recipe):
-        kind = {"int": int, "float": float}.get(str(field.type), _flag)
+        kind = {"int": int, "float": float, "str": str}.get(str(field.type), _flag)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    small = read_checkpoint(home.shipped("weights") / "histosam-small.safetensors")
-    sam = load_sam(fresh_sam(small, recipe.seed), "the fresh SAM", BUNDLED)
+    if recipe.start:
+        weights = read_checkpoint(Path(recipe.start))
+    else:
+        small = read_checkpoint(home.shipped("weights") / "histosam-small.safetensors")
+        weights = fresh_sam(small, recipe.seed)
+    sam = load_sam(weights, recipe.start or "the fresh SAM", BUNDLED)
     training = Training(
         options.out,
         recipe,

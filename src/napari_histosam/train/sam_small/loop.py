@@ -62,6 +62,8 @@ class Recipe:
         Share of the steps that learn from a corrective click after the first answer.
     every : int
         Steps between checkpoints, each with a validation.
+    start : str
+        A file that an earlier run wrote, to go on from; without one, weights are drawn.
     """
 
     steps: int = 2_400
@@ -73,6 +75,7 @@ class Recipe:
     half: bool = True
     corrected: float = 0.4
     every: int = 200
+    start: str = ""
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step: linear up, then a half cosine down to 1 %."""
