@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_histosam.models.des_sam.finding import Settings
 from napari_histosam.models.des_sam.load import has_token, network
 from napari_histosam.models.des_sam.model import DesSamModel
-from napari_histosam.models.des_sam.trainable import DesSamTrainable
+from napari_histosam.models.des_sam.trainable import METHODS, DesSamTrainable
 from napari_histosam.models.devices import choose_device
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
     """Return the methods that there are."""
-    return ()
+    return METHODS
 
 
 def model(

@@ -37,6 +37,9 @@ class Recipe:
         same place; else both in the object's box.
     dilation : int
         Px between the pixels of a mask that are compared; colours are compared 2 px apart.
+    in_pixels : bool
+        Compare boxes in px of the square, as upstream, whose detector was trained before; from
+        random weights such steps overshoot. Else compare shifts, as Faster R-CNN does.
     box_factor : float
         Weight of the region head's boxes; upstream: 1, or 0.1 for clustered cells.
     """
@@ -44,10 +47,11 @@ class Recipe:
     invalid_rows: int = 0
     in_proposal: bool = False
     dilation: int = DILATION
+    in_pixels: bool = False
     box_factor: float = 1.0
 
 
-PUBLISHED = Recipe(invalid_rows=10, in_proposal=True, dilation=1)
+PUBLISHED = Recipe(invalid_rows=10, in_proposal=True, dilation=1, in_pixels=True)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """DES-SAM as it is trained: pyramid, detector and one token, from boxes alone or from outlines.
 
 By its authors' recipe, but for what they themselves would hardly want: colours and mask are
-compared in the same box and at the same distance, and no row of a window is left out.
+compared in the same box and at the same distance, no row of a window is left out, and the boxes of
+regions are compared as shifts, so that a detector can begin from random weights.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from napari_histosam.models.des_sam.colours import crops
 from napari_histosam.models.des_sam.detector import clipped
 from napari_histosam.models.des_sam.finding import Settings, detected
 from napari_histosam.models.des_sam.frame import Square, normalised
-from napari_histosam.models.des_sam.loss import objectness_loss, region_loss
+from napari_histosam.models.des_sam.loss import objectness_loss
 from napari_histosam.models.des_sam.mask_learning import Lesson, Recipe, mask_losses
 from napari_histosam.models.des_sam.model import cropped
 from napari_histosam.models.prompts import check_image
@@ -89,7 +90,7 @@ class DesSamTrainable:
             part.requires_grad_(True)
 
     def prepare(self, *images: NDArray[np.uint8]) -> dict[str, Tensor]:
-        """Return ``"rgb"``, the padded square (1024, 1024, 3) uint8, and the window's ``"size"``."""
+        """Return ``"rgb"``, the padded square (1024, 1024, 3) uint8, and the ``"size"``."""
         (image,) = images
         check_image(image)
         square = Square((image.shape[1], image.shape[0]))
@@ -138,12 +139,10 @@ class DesSamTrainable:
         wanted = torch.full((len(chosen),), net.box_head.classes, device=device)
         wanted[: len(positive)] = kinds[objects]
         named = wanted >= 0
-        placed = clipped(
-            net.box_head.coder.decoded(shifts[: len(positive)], chosen[: len(positive)])
-        )
-        out["loss_cls"], _ = region_loss(logits[named], wanted[named], placed[:0], boxes[:0])
-        off = (placed - boxes[objects]).abs().sum() / max(len(chosen), 1)
-        out["loss_bbox"] = self.recipe.box_factor * off
+        sorting = torch.nn.functional.cross_entropy
+        out["loss_cls"] = sorting(logits[named], wanted[named]) if named.any() else logits.sum() * 0
+        off = self._off(shifts[: len(positive)], chosen[: len(positive)], boxes[objects])
+        out["loss_bbox"] = self.recipe.box_factor * off / max(len(chosen), 1)
         yield out
         if len(positive):
             lesson = self._lesson(inputs, kept, truth, boxes)
@@ -189,6 +188,13 @@ class DesSamTrainable:
         """Take trained parameters."""
         own = {self.module.published(name): name for name, _ in self.module.named_parameters()}
         self.module.load_state_dict({own[k]: v for k, v in state.items()}, strict=False)
+
+    def _off(self, shifts: Tensor, regions: Tensor, truth: Tensor) -> Tensor:
+        """Return by how much the boxes of regions are off, summed."""
+        coder = self.module.box_head.coder
+        if self.recipe.in_pixels:
+            return (clipped(coder.decoded(shifts, regions)) - truth).abs().sum()
+        return (shifts - coder.encoded(truth, regions)).abs().sum()
 
     def _objectness(
         self, seen: Objectness, boxes: Tensor, unknown: Tensor | None
