@@ -184,6 +184,12 @@ def test_an_export_that_will_not_do_is_refused_before_the_training(refused, data
     assert not (tmp_path / "run").exists()
 
 
+def test_boxes_alone_teach_only_models_that_find_objects(refused, data, tmp_path):
+    line = refused(*words(data, tmp_path / "run"), "--boxes-only")
+    assert "not from boxes: leave --boxes-only away, or train des-sam" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_that_cannot_be_used_is_one_sentence(refused, data, tmp_path):
     out = tmp_path / "run"
     assert "holds no data set" in refused(*words(tmp_path / "nowhere", out))

@@ -154,6 +154,55 @@ def i_medsam_files(
 
 
 @pytest.fixture(scope="session")
+def des_sam_file(tmp_path_factory: pytest.TempPathFactory, mobile_file: Path) -> Path:
+    """An untrained DES-SAM around MobileSAM's encoder, under upstream's names."""
+    import torch
+
+    from napari_histosam.models.checkpoint import read_checkpoint
+    from napari_histosam.models.des_sam.load import fresh
+
+    path = tmp_path_factory.mktemp("des_sam") / "des_sam.pth"
+    torch.save({"state_dict": fresh(read_checkpoint(mobile_file))}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def mmengine_file() -> Callable[[Path, dict[str, Tensor]], None]:
+    """Write weights as mmengine does, with objects of its own, which are not here when read."""
+    import sys
+    import types
+
+    import torch
+
+    def mean(buffer: object) -> float:
+        return 0.0
+
+    class HistoryBuffer:
+        def __init__(self) -> None:
+            self.history = np.arange(4.0)
+            self.methods = {"mean": HistoryBuffer.mean, "set": {1, 2}, "last": np.float64(0.5)}
+
+    HistoryBuffer.mean = mean  # type: ignore[attr-defined]
+    name = "mmengine.logging.history_buffer"
+    HistoryBuffer.__module__ = mean.__module__ = name
+    HistoryBuffer.__qualname__, mean.__qualname__ = "HistoryBuffer", "HistoryBuffer.mean"
+
+    def write(path: Path, state: dict[str, Tensor]) -> None:
+        made = {part: types.ModuleType(part) for part in ("mmengine", "mmengine.logging", name)}
+        made[name].HistoryBuffer = HistoryBuffer  # type: ignore[attr-defined]
+        with pytest.MonkeyPatch.context() as patch:
+            for part, module in made.items():
+                patch.setitem(sys.modules, part, module)
+            hub = {"log_scalars": {"train/loss": HistoryBuffer()}, "resumed_keys": {}}
+            optimiser = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": []}
+            kept = {"meta": {"epoch": 50, "seed": np.int64(3)}, "state_dict": state}
+            torch.save({**kept, "message_hub": hub, "optimizer": optimiser}, path)
+        assert "mmengine" not in sys.modules
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def session_registry(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
     from napari_histosam.models.registry import ModelRegistry
 

@@ -51,6 +51,13 @@ def test_what_begins_is_listed_answers_and_can_be_trained(registry, decoder, bas
     assert build_trainable(registry, card.name, "decoder").card == card
 
 
+def test_a_detector_begins_on_the_bundled_encoder(registry):
+    card = registry.begin("des-sam", "begun", "my detector")
+    assert card.finds == "objects"
+    assert methods_of(card) == ("decoder",)
+    assert registry.load(card.name, "cpu").card == card
+
+
 def test_beginning_twice_gives_the_same_weights(small):
     one, other = fresh_sam(small, 3), fresh_sam(small, 3)
     assert all(torch.equal(one[name], other[name]) for name in one)

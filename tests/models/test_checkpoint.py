@@ -60,6 +60,23 @@ def test_a_prefix_that_only_some_names_have_stays() -> None:
     assert list(strip_prefixes(state)) == ["module.a", "b"]
 
 
+def test_a_trainers_objects_are_passed_over(tmp_path: Path, mmengine_file: Callable) -> None:
+    path = tmp_path / "epoch_50.pth"
+    mmengine_file(path, STATE)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    found = read_checkpoint(path)
+    assert list(found) == list(STATE)
+    assert torch.equal(found["a.weight"], STATE["a.weight"])
+
+
+def test_harm_among_a_trainers_objects_is_refused(tmp_path: Path, mmengine_file: Callable) -> None:
+    trace, path = tmp_path / "ran", tmp_path / "epoch_50.pth"
+    mmengine_file(path, {**STATE, "x": Harmful(trace)})
+    assert "could run code" in assert_refused(path)
+    assert not trace.exists()
+
+
 class Harmful:
     """Writes a file when it is unpickled."""
 
@@ -147,6 +164,8 @@ def test_sam_sizes_are_told_from_shapes(sam_shapes: Callable) -> None:
         (["w_a_000", "prompt_encoder.no_mask_embed.weight"], "i-medsam"),
         (["image_encoder.x", "mask_decoder.seg_field.k.weight"], "i-medsam"),
         (["backbone.pos_embed", "roi_head.mask_head.learned_prompt.weight"], "des-sam"),
+        (["neck.stages.0.0.weight", "rpn_head.rpn_conv.0.conv.weight"], "des-sam"),
+        (["roi_head.bbox_head.fc_cls.weight", "rpn_head.rpn_cls.weight"], None),
         (["mask_decoder.psp_module.x", "mask_decoder.iou_token.weight"], "sam-lung"),
         (["sam.image_encoder.blocks.0.mona1.gamma"], "sam-lung"),
         (["mask_decoder.iou_token.weight", "mask_decoder.mask_tokens.weight"], "ep-sam"),

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 SIZE = (320, 256)
 # Files of decoders that bring none, by the fixture that makes them.
-FILES = {"mobile-sam": "mobile_file", "wsi-sam": "wsi_files", "i-medsam": "i_medsam_files"}
+FILES = {
+    "mobile-sam": "mobile_file",
+    "wsi-sam": "wsi_files",
+    "i-medsam": "i_medsam_files",
+    "des-sam": "des_sam_file",
+}
 # I-MedSAM draws every pixel on its own: a smaller window with the same prompts will do.
 SMALLER = {"i-medsam": 4}
 
@@ -50,7 +55,8 @@ class Case:
 
 
 @pytest.fixture(
-    scope="module", params=["classical", "histosam-small", "mobile-sam", "wsi-sam", "i-medsam"]
+    scope="module",
+    params=["classical", "histosam-small", "mobile-sam", "wsi-sam", "i-medsam", "des-sam"],
 )
 def case(
     request: pytest.FixtureRequest,

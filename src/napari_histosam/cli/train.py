@@ -66,6 +66,11 @@ def add_to(commands: Any) -> ArgumentParser:
         metavar="K",
         help="ask more often for what was corrected, by 1 + K (1 - IoU of the first mask)",
     )
+    made.add_argument(
+        "--boxes-only",
+        action="store_true",
+        help="of models that find objects: learn from the boxes that are listed, read no mask",
+    )
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--devices", type=int, default=1)
     made.add_argument("--nodes", type=int, default=1)
@@ -99,6 +104,7 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     from napari_histosam.models import ModelRegistry
     from napari_histosam.models.exporting import check_export
     from napari_histosam.models.trained import base_hash, check_trainable
+    from napari_histosam.models.window_trainable import learns_windows
     from napari_histosam.train.finetune.folder import RunFolder
     from napari_histosam.train.finetune.launch import run as train
     from napari_histosam.train.finetune.plan import Plan
@@ -113,6 +119,7 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         method=args.method,
         out=args.out or Path(),
         sets=tuple(args.sets or ()),
+        boxes_only=args.boxes_only,
         limit=args.limit,
         rate=args.rate,
         corrections=args.corrections,
@@ -126,6 +133,15 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     if args.export is not None:
         check_export(card, args.export)  # now, and not after hours
     check_licence(registry, card.name)
+    if learns_windows(card):
+        from napari_histosam.cli.train_windows import run as run_windows
+
+        return run_windows(registry, plan, args, _ask_to_finish)
+    if plan.boxes_only:
+        raise InputError(
+            f"{card.name} learns from prompts for outlines, not from boxes: leave --boxes-only "
+            "away, or train des-sam."
+        )
     if args.probe:
         return probe.run(registry, plan, args.data is not None)
     division = divide(plan)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 # The published cards whose families can begin from a base, and what a base must be.
 _BASES = {
     "sam": "histosam-small",
-    "wsi-sam": "a MobileSAM or a SAM on the bundled encoder, such as sam-small",
-    "i-medsam": "SAM's ViT-B or a SAM on the bundled encoder, such as sam-small",
+    "wsi-sam": "MobileSAM or a SAM on the bundled encoder",
+    "i-medsam": "SAM's ViT-B or a SAM on the bundled encoder",
+    "des-sam": "any SAM",
 }
 _ENCODER = "encoder"
 

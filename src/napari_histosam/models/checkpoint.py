@@ -26,7 +26,8 @@ def read_checkpoint(path: Path, *, strip: bool = True) -> dict[str, Tensor]:
     """Return the weights in a file: name to CPU tensor.
 
     Reads safetensors and torch files (the latter with ``weights_only``, so that nothing in them
-    can run). Takes them out of ``{"model": …}``-like wrappers.
+    can run; what a trainer of the OpenMMLab family keeps beside them is passed over, see
+    `napari_histosam.models.inert`). Takes them out of ``{"model": …}``-like wrappers.
 
     Parameters
     ----------
@@ -127,20 +128,32 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> Any:
     import torch
 
+    zipped = zipfile.is_zipfile(path)
     try:
-        zipped = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals(_data_only_globals()):
             # Mapped files are read as they are used; the old format knows no mapping.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         text = str(error)
         if "Unsupported global" in text or "GLOBAL" in text or "not allowed" in text:
+            found = _read_inert(path) if zipped else None
+            if found is not None:
+                return found
             raise InputError(
                 f"{path} holds Python objects besides weights, which could run code, and was not "
                 "opened: ask its source for a plain state dict or a safetensors file."
             ) from error
         raise InputError(_not_whole(path)) from error
     except Exception as error:  # a foreign file may break the reader in any way
+        raise InputError(_not_whole(path)) from error
+
+
+def _read_inert(path: Path) -> Any:
+    from napari_histosam.models.inert import read_inert
+
+    try:
+        return read_inert(path)
+    except Exception as error:  # as above
         raise InputError(_not_whole(path)) from error
 
 

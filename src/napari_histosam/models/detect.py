@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 VIT_WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _PROJECTION = "image_encoder.patch_embed.proj.weight"
 _PROMPTED = {"mask_decoder.iou_token.weight", "prompt_encoder.no_mask_embed.weight"}
+_LEARNED = "roi_head.mask_head.learned_prompt.weight"
 _TINY_STEM = "image_encoder.patch_embed.seq.0.c.weight"
 _BUNDLED = "image_encoder.trunk.out16.0.weight"
 
@@ -68,8 +69,10 @@ def _special(shapes: Shapes) -> Detected | None:
         return Detected("wsi-sam", "decoder", "one of the two decoder files of WSI-SAM")
     if "w_a_000" in keys or _any(keys, "mask_decoder.seg_field."):
         return Detected("i-medsam", "adapted", "I-MedSAM")
-    if _any(keys, "roi_head."):
+    if _LEARNED in keys or (_any(keys, "neck.stages.") and _any(keys, "rpn_head.rpn_conv.")):
         return Detected("des-sam", None, "DES-SAM")
+    if _any(keys, "roi_head."):
+        return Detected(None, None, "another detector of mmdetection, which has no decoder here")
     if _any(keys, "mask_decoder.psp_module.") or any(".original_block." in k for k in keys):
         return Detected("sam-lung", None, "SAM-Lung")
     if any(".mona1." in k for k in keys) and not keys >= _PROMPTED:

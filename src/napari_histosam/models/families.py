@@ -27,6 +27,7 @@ _FOLDERS = {
     "sam": "sam",
     "wsi-sam": "wsi_sam",
     "i-medsam": "i_medsam",
+    "des-sam": "des_sam",
 }
 DECODERS = ("classical", *_FOLDERS)
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_SMALL = "histosam-small"
-_SUPPORTED = ("sam", _SMALL)
+_SMALL, _DES_SAM = "histosam-small", "des-sam"
+_SUPPORTED = ("sam", _SMALL, _DES_SAM)
 
 
 def take_in(
@@ -55,6 +55,12 @@ def take_in(
         if not path.is_file():
             raise InputError(f"{path} is no file: check the path.")
     kinds = [detect(shapes(read_checkpoint(path))) for path in paths]
+    if any(kind.decoder == _DES_SAM for kind in kinds):
+        from napari_histosam.models.des_sam.files import take_in_detector
+
+        made = take_in_detector(paths, folder, cards, name)
+        if made is not None:
+            return made
     families = {kind.decoder for kind in kinds if kind.decoder in PARTS}
     wanted = cards.get(name or "")
     if wanted is not None and wanted.decoder in PARTS:
@@ -94,6 +100,11 @@ def _recognise(path: Path) -> Detected:
         from napari_histosam.models.small.load import filled_net
 
         filled_net(state, path.name)
+        return found
+    if found.decoder == _DES_SAM:
+        from napari_histosam.models.des_sam.load import fitting
+
+        fitting(shapes(state), path.name)
         return found
     from napari_histosam.models.sam.build import fitting_sam
 
@@ -136,9 +147,9 @@ def _new_card(
         if slug in cards:
             return cards[slug]
     files = (WeightFile(f"{slug}{suffix_of(path)}", None, path.stat().st_size, sha),)
-    if found.decoder == _SMALL:
+    if found.decoder in (_SMALL, _DES_SAM):
         return replace(
-            cards[_SMALL],
+            cards[found.decoder],
             name=slug,
             title=f"{path.name}, {found.what}",
             licence="none stated",

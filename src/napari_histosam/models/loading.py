@@ -29,7 +29,8 @@ def load_files(
     card : ModelCard
         Of a decoder with weights.
     paths : sequence of Path
-        In the order of the card's files.
+        In the order of the card's files. Of DES-SAM, whose published detectors may come without
+        the part that draws masks, also two: the detector and the SAM that it was trained on.
     hashes : sequence of str
         SHA-256 of each.
     device : str
@@ -49,6 +50,11 @@ def load_files(
         for part in parts.values():
             check_part(card.decoder, part)
         weights, source = joined(parts), card.name
+    elif len(paths) > 1:
+        from napari_histosam.models.des_sam.files import with_masks
+
+        weights, source = with_masks(paths)
+        known = joint_hash(card, hashes)
     else:
         from napari_histosam.models.checkpoint import read_checkpoint
 

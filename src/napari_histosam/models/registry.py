@@ -197,7 +197,7 @@ class ModelRegistry:
                     f"or give them to {card.trained.base}."
                 )
             paths = arranged(card, paths, self._find)
-        elif len(paths) != 1:
+        elif len(paths) > 1 + (card.decoder == "des-sam"):
             raise InputError(f"{card.name} takes one weights file, not {len(paths)}.")
         others = [] if name == card.name else list(self.cards().values())
         return load_files(card, paths, list(map(self._hashes.sha256, paths)), device, say, others)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from napari_histosam.errors import InputError
+from napari_histosam.train.boxes import boxes_of
 from napari_histosam.train.recorded import Records, records
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_histosam.train.boxes import Boxed
     from napari_histosam.train.recorded import Recorded
 
 
@@ -31,7 +33,9 @@ class Entry:
     name, set_name : str
     source : str
         Which data set it comes from, as the first part of its name says.
-    image, mask : Path
+    image : Path
+    mask : Path or None
+        None for an image of which only boxes are known.
     mpp : float or None
     group : str
         What must not be split: patient, slide or source image. The name where none is given.
@@ -42,18 +46,24 @@ class Entry:
         for all.
     recorded : mapping of int to Recorded
         What is known of how an object was made, by its label.
+    boxes : tuple of Boxed, optional
+        Where they are listed and were asked for.
+    ignore : Path, optional
+        8-bit map, not 0 where it is not known whether there are objects.
     """
 
     name: str
     set_name: str
     source: str
     image: Path
-    mask: Path
+    mask: Path | None
     mpp: float | None
     group: str = ""
     classes: Mapping[str, str] = field(default_factory=dict, hash=False)
     homes: frozenset[int] | None = None
     recorded: Mapping[int, Recorded] = field(default_factory=dict, hash=False)
+    boxes: tuple[Boxed, ...] | None = None
+    ignore: Path | None = None
 
     def class_of(self, label: int) -> str | None:
         """Return the class of an object, or None where it has none."""
@@ -67,19 +77,34 @@ class Entry:
         InputError
             If a file is missing, damaged, or the two differ in size.
         """
-        image = _pixels(self.image, cv2.IMREAD_COLOR_RGB)
+        image = self.read_image()
+        if self.mask is None:
+            raise InputError(f"{self.name} of {self.set_name} has boxes and no mask: draw one.")
         labels = _pixels(self.mask, cv2.IMREAD_UNCHANGED)
-        for path, found in ((self.image, image), (self.mask, labels)):
-            if found is None:
-                raise InputError(f"{path} is missing or no image: restore it.")
-        assert image is not None
-        assert labels is not None
+        if labels is None:
+            raise InputError(f"{self.mask} is missing or no image: restore it.")
         if labels.ndim != 2 or labels.shape != image.shape[:2]:
             raise InputError(
                 f"{self.mask} is {labels.shape} and its image {image.shape[:2]}: a mask has one "
                 "channel and the size of its image."
             )
-        return np.asarray(image, np.uint8), labels.astype(np.int32)
+        return image, labels.astype(np.int32)
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """Return the image (h, w, 3) alone; see `read`."""
+        image = _pixels(self.image, cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise InputError(f"{self.image} is missing or no image: restore it.")
+        return np.asarray(image, np.uint8)
+
+    def read_ignore(self) -> NDArray[np.bool_] | None:
+        """Return where it is not known whether there are objects, (h, w), or None; see `read`."""
+        if self.ignore is None:
+            return None
+        found = _pixels(self.ignore, cv2.IMREAD_GRAYSCALE)
+        if found is None:
+            raise InputError(f"{self.ignore} is missing or no image: restore it.")
+        return found > 0
 
 
 def find_sets(root: Path) -> list[Path]:
@@ -101,7 +126,9 @@ def find_sets(root: Path) -> list[Path]:
     return found
 
 
-def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
+def entries(
+    folder: Path, splits: Iterable[str] | None = None, *, boxes: bool = False
+) -> list[Entry]:
     """Return the images of one set that have instance masks.
 
     Parameters
@@ -111,6 +138,8 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
     splits : iterable of str, optional
         Names of splits; None takes all that are not for training (all images where there are no
         splits).
+    boxes : bool
+        Also those that have boxes only, and the boxes and unknown parts of all.
 
     Raises
     ------
@@ -121,6 +150,7 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
     items = items.get("items", []) if isinstance(items, dict) else items
     wanted = _wanted(folder, None if splits is None else list(splits))
     known = records(folder)
+    listed = boxes_of(folder, items) if boxes else {}
     try:
         return [
             Entry(
@@ -128,14 +158,16 @@ def entries(folder: Path, splits: Iterable[str] | None = None) -> list[Entry]:
                 set_name=folder.name,
                 source=str(item["id"]).split("_")[0],
                 image=folder / _inside(item["image"]),
-                mask=folder / _inside(item["mask"]),
+                mask=folder / _inside(item["mask"]) if "mask" in item else None,
                 mpp=_mpp(item.get("mpp")),
                 group=str(item.get("group") or item.get("slide") or item["id"]),
                 classes=_classes(item),
+                boxes=listed.get(str(item["id"])),
+                ignore=folder / _inside(item["ignore"]) if boxes and "ignore" in item else None,
                 **_known(known, str(item["id"])),
             )
             for item in items
-            if "mask" in item
+            if ("mask" in item or str(item["id"]) in listed)
             and item.get("mask_kind", "instance") == "instance"
             and (wanted is None or str(item["id"]) in wanted)
         ]

@@ -48,6 +48,7 @@ COLUMNS = (
     "val_box",
     "val_dice",
     "val_score_error",
+    "val_ap50",
     "best",
 )
 

@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_histosam.errors import Cancelled, HistosamError, InputError
 from napari_histosam.models.devices import free_memory, is_out_of_memory
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from napari_histosam.train.finetune.splits import Division
     from napari_histosam.train.finetune.windows import Sample
 
+Work: TypeAlias = "Callable[[Fabric, Plan, Division, str], None]"
 _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
 
 
-def run(plan: Plan, division: Division, base_hash: str, notes: list[str]) -> dict[str, Any]:
+def run(
+    plan: Plan, division: Division, base_hash: str, notes: list[str], work: Work | None = None
+) -> dict[str, Any]:
     """Run or go on with a plan; return the folder's status.
 
     Parameters
@@ -46,6 +49,8 @@ def run(plan: Plan, division: Division, base_hash: str, notes: list[str]) -> dic
         ``"sha256:…"`` of the base's weights file.
     notes : list of str
         What the user should know.
+    work : callable, optional
+        What one process does, if it is not this module's own; then one process does it all.
 
     Raises
     ------
@@ -77,7 +82,7 @@ def run(plan: Plan, division: Division, base_hash: str, notes: list[str]) -> dic
                 )
             else:
                 fabric.launch()
-                _work(fabric, plan, division, base_hash)
+                (work or _work)(fabric, plan, division, base_hash)
         except BaseException as error:
             raise _told(error, folder, first, plan) from error
     free_memory(fabric.device.type)  # for whoever compares models next

@@ -52,6 +52,8 @@ class Plan:
         none more than five times, so that what the model does well is not forgotten.
     sets : tuple of str
         Names of the sets to use; all where empty.
+    boxes_only : bool
+        Of models that learn from whole windows: learn from boxes and read no mask.
     limit : int, optional
         Use so many training images, drawn by the seed.
     devices, nodes : int
@@ -77,6 +79,7 @@ class Plan:
     patience: int = 8
     corrections: float = 4.0
     sets: tuple[str, ...] = ()
+    boxes_only: bool = False
     limit: int | None = None
     devices: int = 1
     nodes: int = 1

@@ -60,8 +60,16 @@ def name_for(registry: ModelRegistry, plan: Plan, wish: str | None) -> str:
     return name
 
 
-def keep(registry: ModelRegistry, plan: Plan, division: Division, name: str) -> ModelCard:
+def keep(
+    registry: ModelRegistry,
+    plan: Plan,
+    division: Division,
+    name: str,
+    classes: tuple[str, ...] | None = None,
+) -> ModelCard:
     """Put the best epoch of a finished run among the user's models; return its card.
+
+    ``classes`` are those that it finds, where it was taught others than its base has.
 
     Raises
     ------
@@ -96,6 +104,7 @@ def keep(registry: ModelRegistry, plan: Plan, division: Division, name: str) -> 
         aliases=(),
         note=f"Trained here from {base.name}; the licence is that of the base's weights.",
         trained=trained,
+        classes=base.classes if classes is None else classes,
     )
     return keep_trained(registry, card, folder.best)
 

@@ -50,8 +50,8 @@ class Division:
         return self.test or self.val
 
 
-def divide(plan: Plan) -> Division:
-    """Return the division of a plan's data.
+def divide(plan: Plan, *, boxes: bool = False) -> Division:
+    """Return the division of a plan's data; ``boxes`` also takes images that have boxes only.
 
     Raises
     ------
@@ -68,9 +68,9 @@ def divide(plan: Plan) -> Division:
     notes: list[str] = []
     for name in plan.sets or folders:
         folder = folders[name]
-        parts = _named(folder)
+        parts = _named(folder, boxes)
         if parts is None:
-            found = entries(folder)
+            found = entries(folder, boxes=boxes)
         else:
             found, held, aside = parts
             val += held
@@ -117,7 +117,7 @@ def data_hash(plan: Plan) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _named(folder: Path) -> tuple[list[Entry], list[Entry], list[Entry]] | None:
+def _named(folder: Path, boxes: bool) -> tuple[list[Entry], list[Entry], list[Entry]] | None:
     names = split_names(folder)
     if not names:
         return None
@@ -129,7 +129,9 @@ def _named(folder: Path) -> tuple[list[Entry], list[Entry], list[Entry]] | None:
             f"The set {folder.name} has the splits {', '.join(names)}, none of which is named "
             "as one for training: call it train."
         )
-    train, val, test = (entries(folder, chosen[part]) if chosen[part] else [] for part in chosen)
+    train, val, test = (
+        entries(folder, chosen[part], boxes=boxes) if chosen[part] else [] for part in chosen
+    )
     return train, val, test
 
 

@@ -117,7 +117,7 @@ class Reader:
             for scale in sample.scales
         ]
         with open_array([image], None, sample.entry.name) as slide:
-            seen = [Wider(slide.read(one), _nearest(labels, one)) for one in windows]
+            seen = [Wider(slide.read(one), nearest(labels, one)) for one in windows]
         return View(*seen[0], _prompts(sample), tuple(seen[1:]))
 
     def whole(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -177,7 +177,7 @@ def cut(
 def parts_of(card: ModelCard, side: int) -> int:
     """Return how many windows of a model cover an image of ``side`` px at the model's scale."""
     scale = 1.0 if card.mpp is not None else _picture_scale(side, card)
-    return len(_centres(side, card.window_px * scale)) ** 2
+    return len(centres(side, card.window_px * scale)) ** 2
 
 
 def _prompts(sample: Sample) -> dict[int, ObjectPrompts]:
@@ -202,7 +202,7 @@ def _prompts(sample: Sample) -> dict[int, ObjectPrompts]:
 
 def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[Sample]:
     height, width = labels.shape
-    plain = _scale(entry, (width, height), card)
+    plain = scale_of(entry, (width, height), card)
     counts = np.bincount(labels.ravel())
     chosen: dict[tuple[float, float, float], list[int]] = {}
     for number, bounds in _bounds(labels).items():
@@ -213,7 +213,7 @@ def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[S
             continue  # another image shows it better and asks for it
         left, top, right, bottom = bounds
         side = card.window_px * scale
-        columns, rows = _centres(width, side), _centres(height, side)
+        columns, rows = centres(width, side), centres(height, side)
         # Of half-overlapping windows, the one whose middle is nearest cuts the object least.
         at = scale, _nearest_of(columns, (left + right) / 2), _nearest_of(rows, (top + bottom) / 2)
         chosen.setdefault(at, []).append(number)
@@ -230,7 +230,7 @@ def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[S
     ]
 
 
-def _scale(entry: Entry, size: tuple[int, int], card: ModelCard) -> float:
+def scale_of(entry: Entry, size: tuple[int, int], card: ModelCard) -> float:
     """Return px of the image per px of the window."""
     if card.mpp is not None and entry.mpp is not None:
         return card.mpp / entry.mpp
@@ -260,7 +260,7 @@ def _picture_scale(side: float, card: ModelCard) -> float:
     return max(2.0**step, _FINEST)
 
 
-def _centres(length: int, side: float) -> list[float]:
+def centres(length: int, side: float) -> list[float]:
     """Return the middles of half-overlapping windows that cover a length, within it."""
     if length <= side:
         return [length / 2]
@@ -283,7 +283,7 @@ def _bounds(labels: NDArray[np.int32]) -> dict[int, tuple[int, int, int, int]]:
     return out
 
 
-def _nearest(image: NDArray, window: Window) -> NDArray:
+def nearest(image: NDArray, window: Window) -> NDArray:
     """Return a map of the image's px on a window's grid, 0 beyond the image."""
     left, top, _, _ = window.bounds
     sx, sy = window.scale

@@ -37,11 +37,14 @@ def bases(registry: ModelRegistry) -> list[Base]:
     Heavy at the first call, since it asks the networks: not for the window's thread.
     """
     from napari_histosam.models.trained import methods_of
+    from napari_histosam.models.window_trainable import learns_windows
 
     found = []
     for card in registry.cards().values():
         if not card.files or not registry.is_ready(card.name) or registry.needs_consent(card.name):
             continue
+        if learns_windows(card):
+            continue  # the tab measures by prompts; `histosam train` trains these
         methods = methods_of(card)
         if methods:
             found.append(Base(card, tuple(methods)))

@@ -1,0 +1,1 @@
+"""Trains models that find things by themselves, window by window."""
