@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,17 @@ class TissueMask:
         h, w = self.mask.shape
         x0, x1 = left / self.scale[0], right / self.scale[0]
         y0, y1 = top / self.scale[1], bottom / self.scale[1]
-        wx = np.clip(np.minimum(x1, np.arange(1, w + 1)) - np.maximum(x0, np.arange(w)), 0, None)
-        wy = np.clip(np.minimum(y1, np.arange(1, h + 1)) - np.maximum(y0, np.arange(h)), 0, None)
         area = (x1 - x0) * (y1 - y0)
-        return float(wy @ self.mask @ wx / area) if area > 0 else 0.0
+        if not area > 0:
+            return 0.0
+        across = np.arange(max(math.floor(x0), 0), min(math.ceil(x1), w))
+        down = np.arange(max(math.floor(y0), 0), min(math.ceil(y1), h))
+        if not (across.size and down.size):
+            return 0.0
+        wx = np.minimum(x1, across + 1) - np.maximum(x0, across)
+        wy = np.minimum(y1, down + 1) - np.maximum(y0, down)
+        part = self.mask[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
+        return float(wy @ part @ wx / area)
 
 
 def find_anything(slide: Slide, max_px: int = 2048) -> TissueMask:
