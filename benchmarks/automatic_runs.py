@@ -23,6 +23,7 @@ from heart import WINDOW, Heart, pan
 from make_pyramid import make_pyramid
 
 STEP_S = 0.15
+PER_TILE = 600
 PAN_PX = 120
 ZOOM = 4.0  # level-0 px per screen px
 MIB = 2**20
@@ -111,7 +112,7 @@ def stream(slide: str, objects: int, where: bool) -> dict[str, Any]:
     quiet = pans(lambda: True, 40)
     of = dock.automate.automation
     card = dock.workbench.registry.get("classical")
-    of._loaded = ("classical", Stamp(card, 150))
+    of._loaded = ("classical", Stamp(card, PER_TILE))
     before = heart.rss()
     heart.peak = before
     start = time.perf_counter()
@@ -138,7 +139,7 @@ def stream(slide: str, objects: int, where: bool) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=int, default=50_000)
-    parser.add_argument("--sides", type=int, nargs="+", default=[2000, 4000, 8000])
+    parser.add_argument("--sides", type=int, nargs="+", default=[1500, 3000, 6000])
     parser.add_argument("--where", action="store_true", help="print what the stalls were spent on")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)

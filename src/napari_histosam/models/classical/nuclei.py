@@ -24,7 +24,7 @@ _LIFT = 0.6
 _LEAST, _MOST = 0.3 * UNITS, 1.2 * UNITS
 # A lobe's centre must be deeper than its neck by this share of its depth, and half a px.
 _NECK = 0.1
-_SMALLEST_PX = 40
+_SMALLEST_PX, _LARGEST_PX = 40, 5000
 _LARGEST_HOLE_PX = 150
 # Mean darkness above the threshold that gives a score of 0.63.
 _CLEAR = 20.0
@@ -56,7 +56,7 @@ def find_nuclei(image: NDArray[np.uint8]) -> Detections:
             continue
         mask = labels[place] == number
         area = int(np.count_nonzero(mask))
-        if area >= _SMALLEST_PX:
+        if _SMALLEST_PX <= area <= _LARGEST_PX:
             clear = 1 - math.exp(-float(excess[place][mask].mean()) / _CLEAR)
             found.append((clear * _convexity(mask, area), place, mask))
     found.sort(key=lambda one: -one[0])
