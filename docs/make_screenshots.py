@@ -64,6 +64,32 @@ def annotate(folder: Path) -> None:
         stage.close()
 
 
+def automate(folder: Path) -> None:
+    import numpy as np
+
+    from napari_histosam.home import sample_slide
+    from napari_histosam.viewer.automation import Where
+    from napari_histosam.viewer.showing import Stage
+    from napari_histosam.viewer.tools import enclosed
+
+    slide = Path(shutil.copy(sample_slide(), folder / sample_slide().name))
+    stage = Stage(slide)
+    try:
+        open_tab(stage, "Automate")
+        stage.controller.look_at(1080, 1850, 1300, 2070)
+        turn = np.linspace(0, 2 * np.pi, 80)
+        x = 1180 + 190 * np.cos(turn) + 25 * np.cos(3 * turn)
+        stage.controller.set_region(enclosed(np.column_stack([x, 1960 + 170 * np.sin(turn)])))
+        tab = stage.dock.automate
+        tab.places[Where.REGION].setChecked(True)
+        tab.start.click()
+        stage.until(lambda: tab.automation.running is None)
+        stage.settle()
+        stage.picture(IMAGES / "automate.png")
+    finally:
+        stage.close()
+
+
 def scale(folder: Path) -> None:
     from napari_histosam.home import sample_slide
     from napari_histosam.slide import open_slide
@@ -202,6 +228,7 @@ def main() -> None:
         os.environ["HISTOSAM_HOME"] = str(Path(name) / "home")
         os.environ["NAPARI_CONFIG"] = ""
         annotate(Path(name))
+        automate(Path(name))
         scale(Path(name))
         review(Path(name))
         learn(Path(name))

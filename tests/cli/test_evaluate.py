@@ -211,7 +211,10 @@ def test_progress_is_for_people_only(histosam, data, monkeypatch):
     assert histosam(*line)[2] == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     err = histosam(*line)[2]
-    assert err == "\rclassical: image 1 of 2 \rclassical: image 2 of 2 \n"
+    assert err == (
+        "\rclassical: image 1 of 2 \rclassical: image 2 of 2 \n"
+        "\rclassical by itself: image 1 of 2 \rclassical by itself: image 2 of 2 \n"
+    )
 
 
 def test_without_a_model_the_default_one_is_taken(histosam, data, monkeypatch):
@@ -336,3 +339,17 @@ def test_bad_input_leaves_no_report(refused, data, tmp_path):
     refused(data, "--model", "classical", "--out", out)
     assert not (out / "evaluation.json").exists()
     assert not (out / "evaluation.md").exists()
+
+
+def test_a_model_that_finds_by_itself_gets_figures_for_that(evaluated, histosam, data):
+    only = (data, "--set", "nuclei")
+    (row,) = evaluated(*only)["results"]
+    assert row["n_found"] > 0
+    assert row["n_true"] >= row["n_objects"]
+    for key in ("ap50", "aji", "pq", "dice", "object_dice"):
+        assert 0.5 < row[key] <= 1, key
+    _, text, _ = histosam("evaluate", *only, "--model", "classical")
+    assert "Without prompts" in text
+    assert "AP50" in text
+    (other,) = evaluated(*only, models=(SMALL,))["results"]
+    assert "ap50" not in other

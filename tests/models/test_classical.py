@@ -12,6 +12,7 @@ import pytest
 from skimage.color import rgb2hed
 
 from napari_histosam.errors import InputError
+from napari_histosam.models.automatic import AutomaticModel
 from napari_histosam.models.classical import regions
 from napari_histosam.models.classical.model import ClassicalModel
 from napari_histosam.models.classical.refine import edited, snapped
@@ -265,3 +266,38 @@ def test_real_objects(
         box += overlaps[1::2]
     assert np.mean(click) > by_click
     assert np.mean(box) > by_box
+
+
+def test_it_finds_nuclei_by_itself_and_parts_those_that_touch(model: ClassicalModel) -> None:
+    assert isinstance(model, AutomaticModel)
+    assert (model.card.finds, model.card.classes) == ("objects", ("Nucleus",))
+    places = [(40, 40, 12), (61, 40, 12), (110, 110, 14), (40, 120, 10)]
+    found = model.find(nuclei_image(*places))
+    assert len(found) == len(places)
+    assert (np.diff(found.scores) <= 0).all()
+    assert (0 < found.scores).all()
+    assert (found.scores <= 1).all()
+    for mask, (x, y), box in zip(found.masks, found.corners, found.boxes, strict=True):
+        whole = np.zeros((160, 160), bool)
+        whole[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
+        assert (*box[:2],) == (x, y)
+        assert max(regions.overlap(whole, disc(*place)) for place in places) > 0.8
+
+
+def test_it_finds_nothing_on_glass(model: ClassicalModel) -> None:
+    rng = np.random.default_rng(0)
+    glass = (240 + rng.normal(0, 2, (200, 200, 3))).clip(0, 255).astype(np.uint8)
+    assert len(model.find(glass)) == 0
+
+
+def test_what_it_finds_does_not_depend_on_what_is_far_away(model: ClassicalModel) -> None:
+    image = nuclei_image((60, 60, 14), (300, 300, 14), size=400)
+    (alone,) = [m for m, c in _found(model, image) if max(c) < 100]
+    image[250:] = 20
+    (beside,) = [m for m, c in _found(model, image) if max(c) < 100]
+    assert np.array_equal(alone, beside)
+
+
+def _found(model: ClassicalModel, image: np.ndarray) -> list:
+    found = model.find(image)
+    return list(zip(found.masks, found.corners.tolist(), strict=True))

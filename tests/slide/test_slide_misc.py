@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from napari_histosam.errors import InputError
-from napari_histosam.slide import find_tissue, open_array, open_slide
+from napari_histosam.slide import find_anything, find_tissue, open_array, open_slide
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -222,3 +222,18 @@ def test_importing_is_quick_and_light() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_what_is_not_glass_is_found_however_small_or_grey():
+    picture = np.full((400, 500, 3), 243, np.uint8)
+    picture[100:104, 50:54] = (150, 90, 160)  # a lone cell
+    picture[300:340, 300:360] = (205, 205, 205)  # grey, and darker than the glass
+    with open_array([picture], None, "specks") as slide:
+        found = find_anything(slide, 250)
+    assert found.fraction(48, 98, 56, 106) > 0.9
+    assert found.fraction(305, 305, 355, 335) == pytest.approx(1)
+    assert found.fraction(0, 0, 500, 90) == 0
+    assert found.fraction(600, 0, 700, 90) == 0
+    for value, share in ((240, 0), (120, 1)):
+        with open_array([np.full((90, 90, 3), value, np.uint8)], None, "plain") as slide:
+            assert find_anything(slide).fraction(0, 0, 90, 90) == pytest.approx(share)

@@ -1,11 +1,11 @@
-"""``histosam evaluate``: how good models are on labelled images, with simulated prompts."""
+"""``histosam evaluate``: how good models are on labelled images, by prompts and by themselves."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from napari_histosam.cli.models import check_licence
 from napari_histosam.errors import InputError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_histosam.models import ModelRegistry
+    from napari_histosam.models.automatic import AutomaticModel
     from napari_histosam.models.protocols import PromptModel
     from napari_histosam.train.evaluation.protocol import Outcome
     from napari_histosam.train.labelled import Entry
@@ -49,10 +50,11 @@ def add_to(commands: Any) -> ArgumentParser:
 
 
 def run(args: Namespace) -> tuple[dict[str, Any], str]:
-    """Evaluate each model on each set."""
+    """Evaluate each model on each set: by prompts, by itself, or both, as its card says."""
+    from napari_histosam.cli.finding import find_all
     from napari_histosam.models import ModelRegistry
     from napari_histosam.session import DEFAULT_MODEL
-    from napari_histosam.train.evaluation.figures import row
+    from napari_histosam.train.evaluation.figures import automatic, blank, row
     from napari_histosam.train.evaluation.report import markdown
     from napari_histosam.train.labelled import entries, find_sets
 
@@ -79,14 +81,21 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         _make(args.out)
     rows = []
     for name in names:
+        if not registry.get(name).prompts and registry.get(name).finds != "objects":
+            raise InputError(f"{name} takes no prompts and finds no objects: choose another model.")
         model = _load(registry, name, args)
         for set_name, found in sets.items():
-            kept = measure(found, model, args.seed, args.max_objects)
-            if not kept:
-                raise InputError(f"The masks of the set {set_name} show no object.")
-            rows.append(row(set_name, model.card.name, kept))
-            if args.out is not None:
-                _draw(args.out / f"{set_name}-{model.card.name}.png", kept, model, args)
+            one = blank(set_name, model.card.name)
+            if model.card.prompts:
+                kept = measure(found, model, args.seed, args.max_objects)
+                if not kept:
+                    raise InputError(f"The masks of the set {set_name} show no object.")
+                one |= row(set_name, model.card.name, kept)
+                if args.out is not None:
+                    _draw(args.out / f"{set_name}-{model.card.name}.png", kept, model, args)
+            if model.card.finds == "objects":
+                one |= automatic(*find_all(found, cast("AutomaticModel", model)))
+            rows.append(one)
     device = model.device
     about = (
         f"Simulated prompts with seed {args.seed}, each image looked at as a whole; IoU is the "

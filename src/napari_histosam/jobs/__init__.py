@@ -2,6 +2,7 @@
 
 from napari_histosam.jobs.cancel import CancelToken
 from napari_histosam.jobs.dispatch import Dispatcher, Inline
+from napari_histosam.jobs.pause import PauseSwitch
 from napari_histosam.jobs.progress import Progress
 from napari_histosam.jobs.runner import Job, JobRunner, RunningJob
 from napari_histosam.jobs.worker import Priority, SerialWorker
@@ -12,6 +13,7 @@ __all__ = [
     "Inline",
     "Job",
     "JobRunner",
+    "PauseSwitch",
     "Priority",
     "Progress",
     "RunningJob",

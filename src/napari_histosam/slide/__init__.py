@@ -5,7 +5,7 @@ from napari_histosam.slide.open import open_array, open_slide
 from napari_histosam.slide.pyramid import DisplayPyramid, PyramidLevel
 from napari_histosam.slide.slide import Slide
 from napari_histosam.slide.source import Level, SourceInfo, TileSource
-from napari_histosam.slide.tissue import TissueMask, find_tissue
+from napari_histosam.slide.tissue import TissueMask, find_anything, find_tissue
 
 __all__ = [
     "DisplayPyramid",
@@ -16,6 +16,7 @@ __all__ = [
     "TileCache",
     "TileSource",
     "TissueMask",
+    "find_anything",
     "find_tissue",
     "open_array",
     "open_slide",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from napari_histosam.store.raster import ObjectRaster
     from napari_histosam.store.reading import HistoryEntry
     from napari_histosam.store.reviews import Rejected
+    from napari_histosam.store.runs import Run, RunJournal
     from napari_histosam.store.spatial import Boxes, Shapes
     from napari_histosam.store.store import ObjectStore
     from napari_histosam.store.table import Row
@@ -25,6 +26,8 @@ _HOMES = {
     "ObjectStore": "store",
     "Rejected": "reviews",
     "Row": "table",
+    "Run": "runs",
+    "RunJournal": "runs",
     "Shapes": "spatial",
     "open_store_for": "places",
     "store_path": "places",
@@ -40,6 +43,8 @@ __all__ = [
     "ObjectStore",
     "Rejected",
     "Row",
+    "Run",
+    "RunJournal",
     "Shapes",
     "open_store_for",
     "store_path",

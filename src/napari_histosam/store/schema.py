@@ -149,7 +149,30 @@ CREATE INDEX objects_review ON objects(review);
 CREATE INDEX edits_rejects ON edits(number) WHERE rejects = 1;
 """
 
-STEPS: Sequence[str] = (_VERSION_1, _VERSION_2)
+# Runs of a model over many tiles, and which tiles are done: an object and the mark of its tile come
+# in one transaction. `step` is the one edit that holds all objects of a run; `classes` maps their
+# names to numbers as they were when it began.
+_VERSION_3: Final = """
+CREATE TABLE runs(
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  key TEXT NOT NULL,
+  label TEXT NOT NULL,
+  about TEXT NOT NULL,
+  step INTEGER,
+  classes TEXT NOT NULL DEFAULT '{}',
+  started TEXT NOT NULL,
+  ended TEXT
+);
+CREATE INDEX runs_key ON runs(key, number);
+CREATE TABLE run_tiles(
+  run INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+  tile INTEGER NOT NULL,
+  counts TEXT NOT NULL,
+  PRIMARY KEY(run, tile)
+) WITHOUT ROWID;
+"""
+
+STEPS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """``STEPS[v]`` brings a file of version ``v`` to ``v + 1``; version 0 is an empty file."""
 
 

@@ -12,6 +12,7 @@ from napari_histosam.errors import InputError
 from napari_histosam.records import now
 from napari_histosam.store import classes as _classes
 from napari_histosam.store import edits
+from napari_histosam.store.adding import put_in, refuse_known
 from napari_histosam.store.codec import encode
 from napari_histosam.store.database import Database
 from napari_histosam.store.edits import Change
@@ -328,7 +329,7 @@ class ObjectStore(StoreReader):
             return []
         with self._stepping() as emit, self._db.write() as con:
             gone = _current(con, remove_ids)
-            _refuse_known(con, [item.id for item in items if item.id not in gone])
+            refuse_known(con, [item.id for item in items if item.id not in gone])
             step = edits.begin(con, label, self.author, rejects=rejects)
             before = edits.remove(con, step, (row[0] for row in gone.values()))
             for cls in new_classes:
@@ -336,20 +337,7 @@ class ObjectStore(StoreReader):
                     _classes.put(con, step, cls, None)
             if items:
                 classes = _classes.ensure(con, step, (item.class_name for item in items))
-                first = _next_number(con)
-                rows = [
-                    (first + i, item.id, classes[item.class_name], *item.light)
-                    for i, item in enumerate(items)
-                ]
-                bodies = [(first + i, *item.heavy) for i, item in enumerate(items)]
-                _insert(con, "objects", LIGHT, rows)
-                _insert(con, "bodies", HEAVY, bodies)
-                con.execute(
-                    "INSERT INTO boxes(number, x0, x1, y0, y1) "
-                    "SELECT number, x0, x1, y0, y1 FROM objects WHERE number >= ?",
-                    (first,),
-                )
-                edits.note_added(con, step, range(first, first + len(items)))
+                put_in(con, step, items, classes.__getitem__)
             emit(edits.finish(con, step, label, before))
         return [item.id for item in items]
 
@@ -394,29 +382,3 @@ def _current(
         if key not in found:
             raise InputError(f"There is no object {key} in this slide; it may have been deleted.")
     return found
-
-
-def _refuse_known(con: sqlite3.Connection, ids: Sequence[str]) -> None:
-    row = con.execute(
-        "SELECT id FROM objects WHERE id IN (SELECT value FROM json_each(?)) LIMIT 1",
-        (json.dumps(list(ids)),),
-    ).fetchone()
-    if row is not None:
-        raise InputError(
-            f"The object {row[0]} is in this slide already; give the new one another id."
-        )
-
-
-def _next_number(con: sqlite3.Connection) -> int:
-    row = con.execute("SELECT seq FROM sqlite_sequence WHERE name = 'objects'").fetchone()
-    return (int(row[0]) if row else 0) + 1
-
-
-def _insert(
-    con: sqlite3.Connection,
-    table: str,
-    columns: Sequence[str],
-    rows: Sequence[tuple[Any, ...]],
-) -> None:
-    marks = ", ".join("?" * (1 + len(columns)))
-    con.executemany(f"INSERT INTO {table}(number, {', '.join(columns)}) VALUES({marks})", rows)

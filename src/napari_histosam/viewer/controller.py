@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
     from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
 
     from napari_histosam.geometry.window import Window
     from napari_histosam.jobs import Dispatcher
@@ -58,10 +59,12 @@ class Controller(Commands):
 
     Notes
     -----
-    Signals: ``tool_changed(Tool)``, ``said(str)`` (a sentence for the user).
+    Signals: ``tool_changed(Tool)``, ``said(str)`` (a sentence for the user),
+    ``region_changed(shapely geometry or None)``.
     """
 
     tool_changed = Signal(object)
+    region_changed = Signal(object)
     said = Signal(str)
 
     def __init__(
@@ -77,6 +80,8 @@ class Controller(Commands):
         self.layer = layer
         self.viewport = Viewport(viewer, frame)
         self.tool = Tool.CLICK
+        self._tool_before = Tool.CLICK
+        self.region: BaseGeometry | None = None
         self.panning = False
         self.brush_px = 12.0
         self._dispatcher = dispatcher
@@ -117,11 +122,22 @@ class Controller(Commands):
 
     def set_tool(self, tool: Tool) -> None:
         """Choose what the left button does."""
+        if tool is Tool.REGION and self.tool is not Tool.REGION:
+            self._tool_before = self.tool
         self.tool = tool
         if self.layer in self.viewer.layers:
             self.viewer.layers.selection.active = self.layer
         self._keep_pan()
         self.tool_changed.emit(tool)
+
+    def set_region(self, region: BaseGeometry | None) -> None:
+        """Take what was drawn as the region of automatic runs; None forgets it."""
+        self.region = region
+        self.prompts.region = region
+        self._on_prompts()
+        self.region_changed.emit(region)
+        if self.tool is Tool.REGION:
+            self.set_tool(self._tool_before)
 
     @told
     def fly_to(self, object_id: str) -> None:

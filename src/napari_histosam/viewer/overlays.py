@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer, Points, Shapes, Vectors
     from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
 
     from napari_histosam.jobs import Dispatcher
     from napari_histosam.records import Prompt
@@ -159,13 +160,20 @@ class ComparisonOverlay(Overlay):
 
 
 class PromptOverlay:
-    """Clicks as points; boxes, scribbles, what the model saw and the stroke under way as shapes."""
+    """Clicks as points; boxes, scribbles, what the model saw and the stroke under way as shapes.
+
+    Attributes
+    ----------
+    region : shapely geometry, optional
+        Polygon(s) in level-0 px that are outlined as long as they are given.
+    """
 
     def __init__(self, viewer: ViewerModel, frame: SlideFrame) -> None:
         self._clicks = Overlay(viewer, frame, lambda frame: make.add_clicks(viewer, frame))
         self._strokes = Overlay(viewer, frame, lambda frame: make.add_strokes(viewer, frame))
         self._prompts: Sequence[Prompt] = ()
         self._seen: Sequence[Window] = ()
+        self.region: BaseGeometry | None = None
         self._unit = 1.0
 
     def show(self, prompts: Sequence[Prompt], unit: float, seen: Sequence[Window] = ()) -> None:
@@ -215,6 +223,10 @@ class PromptOverlay:
             ("rectangle", _corners(window.bounds), make.SEEN, 1.5 * self._unit)
             for window in self._seen
         ]
+        if self.region is not None:
+            for part in shapely.get_parts(self.region):
+                ring = shapely.get_coordinates(part.exterior)[:-1, ::-1] - 0.5
+                shapes.append(("polygon", ring, make.ACCENT, 3 * self._unit))
         for prompt in self._prompts:
             if prompt.role == "box":
                 corners = _corners(prompt.geometry.bounds)

@@ -41,11 +41,14 @@ class Wanted:
         One of `records.Source`.
     unreviewed : bool
         Only what nobody has reviewed yet.
+    ids : frozenset of str, optional
+        Only these objects.
     """
 
     class_name: str | EllipsisType | None = ...
     source: str | EllipsisType = ...
     unreviewed: bool = True
+    ids: frozenset[str] | None = None
 
     def __call__(self, class_name: str | None, source: str, review: str | None) -> bool:
         """Whether an object with these is gone through."""
@@ -151,7 +154,7 @@ class ReviewWalk:
         self.wanted = wanted
         self._done.clear()
         if self._queue is not None:
-            self._list = self._queue.keep(wanted)
+            self._list = self._queue.keep(wanted, wanted.ids)
             self._go(0)
 
     def end(self) -> None:

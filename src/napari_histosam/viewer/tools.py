@@ -6,7 +6,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 
+from napari_histosam.errors import InputError
+from napari_histosam.geometry.polygons import clean
 from napari_histosam.session import editing
 from napari_histosam.viewer.attempt import attempt
 from napari_histosam.viewer.layers import ACCENT, NEGATIVE, POSITIVE
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+    from shapely import MultiPolygon, Polygon
 
     from napari_histosam.viewer.controller import Controller
 
@@ -24,7 +28,7 @@ CLICK_PX = 4.0
 
 
 class Tool(StrEnum):
-    """The tools of the *Annotate* tab."""
+    """What the left button does; *Region* is the *Automate* tab's, all others *Annotate*'s."""
 
     CLICK = "Click"
     BOX = "Box"
@@ -32,6 +36,7 @@ class Tool(StrEnum):
     BRUSH = "Brush"
     CUT = "Cut"
     PAN = "Pan"
+    REGION = "Region"
 
 
 def drag(controller: Controller, event: Any) -> Iterator[None]:
@@ -87,6 +92,8 @@ def _clicked(controller: Controller, at: tuple[float, float], shift: bool) -> No
         _paint(controller, np.array([at]), shift)
     elif controller.tool is Tool.BOX:
         controller.say("Drag from one corner of the object to the opposite one.")
+    elif controller.tool is Tool.REGION:
+        controller.say("Keep the button down and draw a line around the region.")
     else:
         controller.say("Drag a line right across the selected object to cut it.")
 
@@ -102,6 +109,24 @@ def _dragged(controller: Controller, path: NDArray[np.float64], shift: bool) -> 
         _paint(controller, path, shift)
     elif controller.tool is Tool.CUT:
         session.objects.split(path)
+    elif controller.tool is Tool.REGION:
+        controller.set_region(enclosed(path))
+
+
+def enclosed(path: NDArray[np.float64]) -> Polygon | MultiPolygon:
+    """Return what a line drawn by hand encloses, level-0 px.
+
+    Raises
+    ------
+    InputError
+        If it encloses nothing.
+    """
+    shape = None
+    if len(path) >= 3:
+        shape = clean(shapely.Polygon(path))
+    if shape is None:
+        raise InputError("The line encloses nothing: draw it around the region, all the way round.")
+    return shape
 
 
 def _paint(controller: Controller, path: NDArray[np.float64], erase: bool) -> None:
@@ -123,6 +148,8 @@ def _show(controller: Controller, path: NDArray[np.float64], shift: bool) -> Non
         controller.stroke("path", path, tint, 2 * controller.brush_radius)
     elif controller.tool is Tool.CUT:
         controller.stroke("path", path, "#facc15", 2 * unit)
+    elif controller.tool is Tool.REGION:
+        controller.stroke("path", path, ACCENT, 3 * unit)
 
 
 def _pan(controller: Controller, event: Any) -> Iterator[None]:

@@ -23,6 +23,7 @@ from napari_histosam.viewer.attempt import told
 from napari_histosam.viewer.keys import actions
 from napari_histosam.viewer.workbench import Workbench
 from napari_histosam.widgets.annotate_tab import AnnotateTab
+from napari_histosam.widgets.automate_tab import AutomateTab
 from napari_histosam.widgets.exchange_tab import ExchangeTab
 from napari_histosam.widgets.learn_tab import LearnTab
 from napari_histosam.widgets.main_thread import MainThread
@@ -58,11 +59,13 @@ class HistosamDock(QWidget):
         )
         self.slide_bar = SlideBar(self.workbench)
         self.annotate = AnnotateTab(self.workbench, self.jobs)
+        self.automate = AutomateTab(self.workbench, self.jobs, self.thread_bridge)
         self.review = ReviewTab(self.jobs)
         self.learn = LearnTab(self.workbench, self.jobs)
         self.exchange = ExchangeTab(self.jobs)
         self.tabs = QTabWidget()
         self.tabs.addTab(_scrolling(self.annotate), "Annotate")
+        self.tabs.addTab(_scrolling(self.automate), "Automate")
         self.tabs.addTab(_scrolling(self.review), "Review")
         self.tabs.addTab(_scrolling(self.learn), "Learn")
         self.tabs.addTab(_scrolling(self.exchange), "Exchange")
@@ -78,7 +81,8 @@ class HistosamDock(QWidget):
         self.slide_bar.scale_given.connect(self._set_scale)
         self.slide_bar.take_over_requested.connect(self._take_over)
         self.learn.models_changed.connect(self._on_models)
-        for tab in (self.annotate, self.review, self.learn, self.exchange):
+        self.automate.review_requested.connect(self._review_run)
+        for tab in (self.annotate, self.automate, self.review, self.learn, self.exchange):
             tab.said.connect(self.say)
             tab.job_started.connect(self.status.follow)
         self.workbench.said.connect(self.say)
@@ -149,11 +153,24 @@ class HistosamDock(QWidget):
     def _on_models(self) -> None:
         self.annotate.model.refresh(self.workbench.model)
         self.annotate.compare.refresh()
+        self.automate.refresh_models()
+
+    def _review_run(self, ids: Any) -> None:
+        titles = [self.tabs.tabText(i) for i in range(self.tabs.count())]
+        self.tabs.setCurrentIndex(titles.index("Review"))
+        self.review.review_run(ids)
 
     def _on_controller(self, controller: Controller | None) -> None:
         if self._closed:
             return
-        for part in (self.slide_bar, self.annotate, self.review, self.learn, self.exchange):
+        for part in (
+            self.slide_bar,
+            self.annotate,
+            self.automate,
+            self.review,
+            self.learn,
+            self.exchange,
+        ):
             part.show_controller(controller)
         self._bind(controller)
 

@@ -17,6 +17,8 @@ from napari_histosam.widgets.review_card import ReviewCard
 from napari_histosam.widgets.tool_bar import ToolBar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_histosam.jobs import JobRunner
@@ -54,6 +56,9 @@ class ReviewTab(QWidget):
         self.sources.addItems(["All sources", *SOURCES])
         self.unreviewed = QCheckBox("Only what is not reviewed yet")
         self.unreviewed.setChecked(True)
+        self.of_run = QCheckBox("Only what the last automatic run found")
+        self.of_run.hide()
+        self._run_ids: frozenset[str] = frozenset()
         self.ask = QCheckBox("Ask the model again (takes longer)")
         self.ask.setToolTip(
             "Clicks into the 100 most doubtful objects and compares the model's answers with them"
@@ -68,6 +73,7 @@ class ReviewTab(QWidget):
         layout.addWidget(note(INTRO))
         layout.addLayout(row(self.classes, self.sources))
         layout.addWidget(self.unreviewed)
+        layout.addWidget(self.of_run)
         layout.addWidget(self.ask)
         layout.addWidget(self.start)
         layout.addWidget(self.card)
@@ -77,6 +83,7 @@ class ReviewTab(QWidget):
         self.classes.activated.connect(self._choose)
         self.sources.activated.connect(self._choose)
         self.unreviewed.toggled.connect(self._choose)
+        self.of_run.toggled.connect(self._choose)
         self.show_controller(None)
 
     def minimumSizeHint(self) -> QSize:
@@ -92,6 +99,8 @@ class ReviewTab(QWidget):
             self._controller.review.changed.disconnect(self._update)
             self._controller.session.store.changed.disconnect(self._on_change)
         self._controller = controller
+        self.of_run.setChecked(False)
+        self.of_run.hide()
         if controller is not None:
             controller.review.changed.connect(self._update)
             controller.session.store.changed.connect(self._on_change)
@@ -118,7 +127,17 @@ class ReviewTab(QWidget):
         """What the user has chosen to go through."""
         name: Any = ... if self.classes.currentIndex() <= 0 else self.classes.currentData()
         source: Any = ... if self.sources.currentIndex() <= 0 else self.sources.currentText()
-        return Wanted(name, source, self.unreviewed.isChecked())
+        ids = self._run_ids if self.of_run.isChecked() else None
+        return Wanted(name, source, self.unreviewed.isChecked(), ids)
+
+    def review_run(self, ids: Iterable[str]) -> None:
+        """Go through the objects of an automatic run, least certain first."""
+        self._run_ids = frozenset(ids)
+        self.of_run.show()
+        self.of_run.setChecked(True)
+        self.classes.setCurrentIndex(0)
+        self.sources.setCurrentIndex(0)
+        self._start()
 
     def _set_active(self, active: bool) -> None:
         if self._controller is not None and not self._controller.closed:

@@ -24,6 +24,8 @@ HINTS = {
     Tool.CUT: "Draw a line right across the selected object.",
     Tool.PAN: "Drag to move. Click an object to select it, Shift+click for several.",
 }
+# Chosen elsewhere, so that it has no button here.
+DRAW_REGION = "Keep the button down and draw a line around the region."
 EVERYWHERE = " Hold Space or the middle button to move, scroll to zoom."
 
 
@@ -36,7 +38,7 @@ class ToolBar(QWidget):
         self._group = QButtonGroup(self)
         self.buttons = {}
         keys = {tool: key for key, tool in TOOL_KEYS.items()}
-        for tool in Tool:
+        for tool in HINTS:
             key = f" ({keys[tool]})" if tool in keys else ""
             made = tool_button(f"{tool.value}{key}", HINTS[tool], checkable=True)
             made.clicked.connect(lambda _c=False, tool=tool: self._choose(tool))
@@ -81,9 +83,12 @@ class ToolBar(QWidget):
             self._controller.set_tool(tool)
 
     def _mark(self, tool: Tool) -> None:
-        self.buttons[tool].setChecked(True)
+        self._group.setExclusive(tool in self.buttons)
+        for known, made in self.buttons.items():
+            made.setChecked(known is tool)
         self.brush_row.setVisible(tool is Tool.BRUSH)
-        self.hint.setText(HINTS[tool] + ("" if tool is Tool.PAN else EVERYWHERE))
+        hint = HINTS.get(tool, DRAW_REGION)
+        self.hint.setText(hint + ("" if tool is Tool.PAN else EVERYWHERE))
 
     def _resize_brush(self, value: int) -> None:
         if self._controller is not None:

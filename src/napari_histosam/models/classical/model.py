@@ -1,4 +1,4 @@
-"""The prompt model of decoder `classical`: works at once, without weights, mostly for nuclei."""
+"""The model of decoder `classical`: works at once, without weights, mostly for nuclei."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from napari_histosam.models.classical import regions
 from napari_histosam.models.classical.box import box_answers
 from napari_histosam.models.classical.click import Region, regions_at
+from napari_histosam.models.classical.nuclei import find_nuclei
 from napari_histosam.models.classical.refine import edited, pixel, snapped
 from napari_histosam.models.classical.stain import coarse_haematoxylin, haematoxylin
 from napari_histosam.models.prompts import check_image, check_prompts
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_histosam.models.automatic import Detections
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.models.protocols import ObjectPrompts
 
@@ -47,7 +49,7 @@ _MASK_SCORE = 0.8
 
 
 class ClassicalModel:
-    """Stain separation and thresholds as a `PromptModel`.
+    """Stain separation and thresholds as a `PromptModel` and an `AutomaticModel`.
 
     Scores are rough estimates of IoU by rules of thumb. There are no logits.
 
@@ -112,6 +114,11 @@ class ClassicalModel:
                 )
             )
         return out
+
+    def find(self, image: NDArray[np.uint8]) -> Detections:
+        """Find all nuclei of a window; see `find_nuclei`."""
+        check_image(image)
+        return find_nuclei(image)
 
 
 def _answers(

@@ -81,7 +81,7 @@ def lobes(mask: Mask, depth: float = 0.15) -> NDArray[np.int32]:
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
     distance = cv2.GaussianBlur(distance, (0, 0), 1.0) * padded
     step = max(1.0, depth * float(distance.max()))
-    floor = _under_ceiling(np.maximum(distance - step, 0), distance)
+    floor = under_ceiling(np.maximum(distance - step, 0), distance)
     tops = (distance - floor >= 0.999 * step).astype(np.uint8)
     count, markers = cv2.connectedComponents(tops)
     if count <= 2:
@@ -91,7 +91,7 @@ def lobes(mask: Mask, depth: float = 0.15) -> NDArray[np.int32]:
     return out
 
 
-def _under_ceiling(start: NDArray[np.float32], ceiling: NDArray[np.float32]) -> NDArray[np.float32]:
+def under_ceiling(start: NDArray[np.float32], ceiling: NDArray[np.float32]) -> NDArray[np.float32]:
     """Grow grey values from pixel to pixel as far as the ceiling lets them (reconstruction)."""
     kernel = np.ones((3, 3), np.uint8)
     while True:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
@@ -129,10 +129,19 @@ class ReviewQueue:
         """The objects' ids, most doubtful first."""
         return [self.candidates.ids[i] for i in self._order]
 
-    def keep(self, wanted: Callable[[str | None, str, str | None], bool]) -> NDArray[np.int64]:
-        """Return the part of `order` for which ``wanted(class name, source, review)`` is true."""
+    def keep(
+        self,
+        wanted: Callable[[str | None, str, str | None], bool],
+        ids: Collection[str] | None = None,
+    ) -> NDArray[np.int64]:
+        """Return the part of `order` for which ``wanted(class name, source, review)`` is true.
+
+        With ``ids``, only of these objects.
+        """
         of = self.candidates
         mask = [wanted(*one) for one in zip(of.classes, of.sources, of.reviews, strict=True)]
+        if ids is not None:
+            mask = [one and key in ids for one, key in zip(mask, of.ids, strict=True)]
         return self._order[np.array(mask, bool)[self._order]]
 
     def entry(self, index: int) -> Entry:

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_histosam.train.evaluation.instances import average_precision
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from napari_histosam.train.evaluation.instances import ImageFigures
     from napari_histosam.train.evaluation.protocol import Outcome
 
 # Classes of size by the object's area in px of the image.
@@ -55,6 +58,44 @@ def row(set_name: str, model: str, found: Sequence[Outcome]) -> dict[str, Any]:
         "decode_ms": _median([ms for o in found for ms in o.decode_ms]),
         "by_source": _parts(found, lambda o: o.entry.source),
         "by_size": _parts(found, lambda o: size_class(o.area)),
+    }
+
+
+def blank(set_name: str, model: str) -> dict[str, Any]:
+    """Return the row of a model that answers no prompts, before `automatic` is added."""
+    prompted = ("iou_click1", "iou_click3", "iou_box", "encode_ms", "decode_ms")
+    return {"set": set_name, "model": model, "n_objects": 0, **dict.fromkeys(prompted)}
+
+
+def automatic(found: Sequence[ImageFigures], seconds: Sequence[float]) -> dict[str, Any]:
+    """Return the figures of a model that found the objects of a set by itself, ready for JSON.
+
+    Parameters
+    ----------
+    found : sequence of ImageFigures
+        Of each image; at least one.
+    seconds : sequence of float
+        That each image took.
+
+    Returns
+    -------
+    dict
+        ``ap50`` is of all images together, ``aji``, ``pq``, ``dice`` and the like are means over
+        the images; ``n_true`` and ``n_found`` count objects, ``find_ms`` is a median per image.
+    """
+    hits = [hit for one in found for hit in one.hits]
+    n_true = sum(one.n_objects for one in found)
+    return {
+        "n_true": n_true,
+        "n_found": sum(one.n_found for one in found),
+        "ap50": round(average_precision(hits, n_true), 4),
+        "aji": _mean(found, lambda o: o.aji),
+        "pq": _mean(found, lambda o: o.pq),
+        "dq": _mean(found, lambda o: o.dq),
+        "sq": _mean(found, lambda o: o.sq),
+        "dice": _mean(found, lambda o: o.dice),
+        "object_dice": _mean(found, lambda o: o.object_dice),
+        "find_ms": _median([1e3 * one for one in seconds]),
     }
 
 

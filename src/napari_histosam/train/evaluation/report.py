@@ -11,7 +11,7 @@ from napari_histosam.exchange.files import new_file
 from napari_histosam.train.evaluation.protocol import contours
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-_COLUMNS = {
+_COLUMNS: dict[str, str | tuple[str, ...]] = {
     "objects": "n_objects",
     "1 click": "iou_click1",
     "3 clicks": "iou_click3",
@@ -38,6 +38,18 @@ _COLUMNS = {
     "encode ms": "encode_ms",
     "decode ms": "decode_ms",
 }
+_ALONE: dict[str, str | tuple[str, ...]] = {
+    "objects": "n_true",
+    "found": "n_found",
+    "AP50": "ap50",
+    "AJI": "aji",
+    "PQ": "pq",
+    "DQ": "dq",
+    "SQ": "sq",
+    "Dice": "dice",
+    "object Dice": "object_dice",
+    "ms per image": "find_ms",
+}
 _PART_COLUMNS = ("n_objects", "iou_click1", "iou_click3", "iou_box", "iou_ellipse")
 _PART_TITLES = ("objects", "1 click", "3 clicks", "box", "ellipse in the box")
 _TILE = 192
@@ -50,17 +62,28 @@ def markdown(rows: Sequence[Mapping[str, Any]], about: str) -> str:
     Parameters
     ----------
     rows : sequence of mapping
-        As `napari_histosam.train.evaluation.figures.row` makes them.
+        As `napari_histosam.train.evaluation.figures.row` and ``automatic`` make them.
     about : str
         One sentence on how they came to be.
     """
-    lines = [about, "", *_table(["set", "model", *_COLUMNS], [_cells(row) for row in rows])]
+    lines = [about]
+    prompted = [row for row in rows if "by_source" in row]
+    if prompted:
+        cells = [_cells(row, _COLUMNS.values()) for row in prompted]
+        lines += ["", *_table(["set", "model", *_COLUMNS], cells)]
+    alone = [row for row in rows if "ap50" in row]
+    if alone:
+        lines += ["", "### Without prompts", ""]
+        cells = [_cells(row, _ALONE.values()) for row in alone]
+        lines += _table(["set", "model", *_ALONE], cells)
     for title, key in (("By data set", "by_source"), ("By area of the object", "by_size")):
         cells = [
             [row["set"], row["model"], name, *(_text(part[c]) for c in _PART_COLUMNS)]
-            for row in rows
+            for row in prompted
             for name, part in row[key].items()
         ]
+        if not cells:
+            continue
         lines += ["", f"### {title}", ""]
         lines += _table(["set", "model", "", *_PART_TITLES], cells)
     return "\n".join(lines) + "\n"
@@ -117,9 +140,9 @@ def _tile(image: NDArray[np.uint8], truth: Mask, mask: Mask, text: str) -> NDArr
     return tile
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Mapping[str, Any], columns: Iterable[str | tuple[str, ...]]) -> list[str]:
     cells = [str(row["set"]), str(row["model"])]
-    for key in _COLUMNS.values():
+    for key in columns:
         keys = (key,) if isinstance(key, str) else key
         cells.append(", ".join(_text(row[k]) for k in keys))
     return cells

@@ -1,0 +1,244 @@
+"""The *Automate* tab: a model finds all objects of a view, a drawn region or the whole slide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at run time
+    QSize,
+    Signal,
+)
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QDoubleSpinBox,
+    QProgressBar,
+    QRadioButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_histosam.viewer.attempt import told
+from napari_histosam.viewer.automation import Automation, Where, Wish
+from napari_histosam.viewer.tools import Tool
+from napari_histosam.widgets.parts import PRIMARY_STYLE, button, choice, label, note, row
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QShowEvent
+
+    from napari_histosam.jobs import Dispatcher, JobRunner, Progress
+    from napari_histosam.viewer.controller import Controller
+    from napari_histosam.viewer.workbench import Workbench
+
+INTRO = (
+    "A model finds all objects by itself. They appear while it works; one Ctrl+Z takes the whole "
+    "run back. Objects that are there already stay as they are."
+)
+STOPPED = (
+    "The last run on this slide was stopped before its end; with the same settings, Start goes on."
+)
+AS_THE_MODEL = "As the model says"
+
+
+class AutomateTab(QWidget):
+    """Chooses model and place, runs, and hands what was found to the review.
+
+    Parameters
+    ----------
+    workbench : Workbench
+    jobs : JobRunner
+    dispatcher : Dispatcher
+    """
+
+    said = Signal(str)
+    job_started = Signal(object)
+    review_requested = Signal(object)
+
+    def __init__(self, workbench: Workbench, jobs: JobRunner, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._workbench = workbench
+        self._controller: Controller | None = None
+        self._filling = False
+        self.automation = Automation(workbench, jobs, dispatcher)
+        self.model = choice("The models that find objects without prompts")
+        self.model_text = note()
+        self._places = QButtonGroup(self)
+        self.places = {where: QRadioButton(where.value) for where in Where}
+        for made in self.places.values():
+            self._places.addButton(made)
+        self.places[Where.VIEW].setChecked(True)
+        self.draw = button("Draw", "Draw a line around the region on the slide", self._draw)
+        self.clear = button("Clear", "Forget the drawn region", self._clear)
+        self.classes = choice("The class that the objects get")
+        self.least = QDoubleSpinBox()
+        self.least.setRange(0.0, 1.0)
+        self.least.setSingleStep(0.05)
+        self.least.setToolTip("Objects of which the model is less certain are left out")
+        self.trouble = note()
+        self.start = button("Start", "Find the objects", self._start)
+        self.start.setStyleSheet(PRIMARY_STYLE)
+        self.hold = button("Pause", "Hold the run; the slide can be used", self.automation.hold)
+        self.cancel = button(
+            "Cancel", "Stop; what was found stays, and Start goes on from there", self._cancel
+        )
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.progress_text = note()
+        self.result = note()
+        self.review = button(
+            "Review what was found", "One by one, least certain first", self._review
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.setSpacing(6)
+        layout.addWidget(note(INTRO))
+        layout.addLayout(row(label("Model"), self.model))
+        layout.addWidget(self.model_text)
+        layout.addWidget(label("Where"))
+        layout.addWidget(self.places[Where.VIEW])
+        layout.addLayout(row(self.places[Where.REGION], self.draw, self.clear, stretch=True))
+        layout.addWidget(self.places[Where.WHOLE])
+        layout.addLayout(row(label("Class"), self.classes))
+        layout.addLayout(row(label("Leave out scores below"), self.least, stretch=True))
+        layout.addWidget(self.trouble)
+        layout.addLayout(row(self.start, self.hold, self.cancel))
+        layout.addWidget(self.bar)
+        layout.addWidget(self.progress_text)
+        layout.addWidget(self.result)
+        layout.addWidget(self.review)
+        layout.addStretch(1)
+        self.model.activated.connect(self._update)
+        self._places.buttonToggled.connect(self._update)
+        self.classes.activated.connect(self._update)
+        self.automation.changed.connect(self._update)
+        self.automation.said.connect(self.said.emit)
+        self.refresh_models()
+        self.show_controller(None)
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for width only; of texts that wrap, Qt's least height is that of the narrowest."""
+        return QSize(super().minimumSizeHint().width(), 0)
+
+    def say(self, text: str) -> None:
+        """Tell the user something."""
+        self.said.emit(text)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Show models and objects as they are now."""
+        super().showEvent(event)
+        self.refresh_models()
+        self._update()
+
+    def show_controller(self, controller: Controller | None) -> None:
+        """Follow another session; a run on the old slide stops."""
+        if self._controller is not None:
+            self._controller.session.store.changed.disconnect(self._on_change)
+        self._controller = controller
+        if controller is not None:
+            controller.session.store.changed.connect(self._on_change)
+        self.setEnabled(controller is not None)
+        self._list_classes()
+        self.automation.show_controller(controller)
+
+    def refresh_models(self) -> None:
+        """List the models again."""
+        before = self.model.currentData()
+        registry = self._workbench.registry
+        self.model.clear()
+        for card in self.automation.models():
+            mark = "" if registry.is_ready(card.name) else " (absent)"
+            self.model.addItem(card.name + mark, card.name)
+        self.model.setCurrentIndex(max(0, self.model.findData(before)))
+
+    @property
+    def wish(self) -> Wish:
+        """What the user has chosen."""
+        where = next(w for w, made in self.places.items() if made.isChecked())
+        own = self.classes.currentIndex() > 0
+        return Wish(
+            self.model.currentData() or "",
+            where,
+            round(self.least.value(), 4),
+            self.classes.currentText() if own else None,
+        )
+
+    @told
+    def _start(self) -> None:
+        running = self.automation.start(self.wish)
+        running.progressed.connect(self._on_progress)
+        self.result.clear()
+        self.job_started.emit(running)
+
+    def _cancel(self) -> None:
+        self.automation.cancel()
+        self.progress_text.setText("Stopping after the tile at hand…")
+
+    def _draw(self) -> None:
+        if self._controller is not None:
+            self.places[Where.REGION].setChecked(True)
+            self._controller.set_tool(Tool.REGION)
+            self.said.emit("Keep the mouse button down and draw a line around the region.")
+
+    def _clear(self) -> None:
+        if self._controller is not None:
+            self._controller.set_region(None)
+
+    def _review(self) -> None:
+        self.review_requested.emit(self.automation.found())
+
+    def _on_progress(self, progress: Progress) -> None:
+        share = progress.fraction
+        self.bar.setRange(0, 0 if share is None else 1000)
+        self.bar.setValue(0 if share is None else round(share * 1000))
+        self.progress_text.setText(progress.text)
+
+    def _on_change(self, change: Any) -> None:
+        if change.classes_changed:
+            self._list_classes()
+
+    def _list_classes(self) -> None:
+        before = self.classes.currentText()
+        self.classes.clear()
+        self.classes.addItem(AS_THE_MODEL)
+        if self._controller is not None:
+            self.classes.addItems([c.name for c in self._controller.session.store.classes()])
+        self.classes.setCurrentIndex(max(0, self.classes.findText(before)))
+
+    def _update(self, *_: Any) -> None:
+        of, wish = self.automation, self.wish
+        at_work = of.running is not None
+        trouble = of.trouble(wish)
+        self.trouble.setText("" if at_work else trouble)
+        self.trouble.setVisible(bool(self.trouble.text()))
+        self.start.setEnabled(not at_work and not trouble)
+        for widget in (self.model, self.classes, self.least, self.draw, *self.places.values()):
+            widget.setEnabled(not at_work)
+        drawn = self._controller is not None and self._controller.region is not None
+        self.clear.setVisible(drawn and not at_work)
+        self.hold.setEnabled(at_work)
+        self.hold.setText("Go on" if at_work and of.pause.paused else "Pause")
+        self.cancel.setEnabled(at_work)
+        self.bar.setVisible(at_work)
+        self.progress_text.setVisible(at_work)
+        self.model_text.setText(self._about(wish.model))
+        outcome, last = of.outcome, of.last
+        if outcome is not None:
+            self.result.setText(outcome.text)
+        elif last is not None and last.ended is None and not at_work:
+            self.result.setText(STOPPED)
+        else:
+            self.result.clear()
+        self.result.setVisible(bool(self.result.text()))
+        self.review.setVisible(last is not None if outcome is None else outcome.objects > 0)
+
+    def _about(self, name: str) -> str:
+        """Return what a model finds, and at which scale it looks."""
+        if not name:
+            return ""
+        card = self._workbench.registry.get(name)
+        finds = ", ".join(card.classes) or "objects"
+        scale = f"{card.mpp:g} µm/px" if card.mpp else "0.5 µm/px"
+        text = f"Finds: {finds} · looks at {scale} · {card.licence.split(' (')[0]}"
+        chosen = self._workbench.model
+        if self._workbench.registry.get(chosen).finds is None:
+            text += f"\n{chosen} (Annotate tab) needs prompts, so it is not used here."
+        return text
