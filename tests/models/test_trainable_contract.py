@@ -206,6 +206,19 @@ def test_the_loss_falls_in_the_direction_of_its_gradient(case: Case) -> None:
         part.grad = None
 
 
+def test_each_group_of_answers_is_propagated_by_itself(case: Case) -> None:
+    """So that memory holds one: none may hang on what another one's gradients have freed."""
+    count = len(case.prompts)
+    groups = case.model.decode(case.features, [0] * count, case.places, case.prompts)
+    assert len(groups) > 1
+    for answers in groups:
+        answers.logits.sum().backward()
+    learned = [part.grad for part in case.model.module.parameters() if part.requires_grad]
+    assert any(grad is not None and grad.abs().sum() > 0 for grad in learned)
+    for part in case.model.module.parameters():
+        part.grad = None
+
+
 def test_state_goes_back_and_is_named_as_upstream_names_it(case: Case) -> None:
     state = case.model.state()
     base = weights_of(case.registry, case.name)

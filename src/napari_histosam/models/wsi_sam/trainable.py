@@ -109,7 +109,6 @@ class WsiSamTrainable(SingleAnswer):
             View(features[f"{w}_embedding"].float(), features[f"{w}_early"].float())
             for w in _WINDOWS
         ]
-        ahead = self.module.window_features(*views)
         device = views[0].embedding.device
         pairs = [in_both(_in_window(one), size) for one in prompts]
         frame = frame_of(size)
@@ -120,9 +119,17 @@ class WsiSamTrainable(SingleAnswer):
         out = []
         for high, low in both:
             at = torch.tensor([of[row] for row in high.numbers], device=device)
+            # Each group is propagated by itself, so none may share a part of its graph.
+            shown, place = at.unique(return_inverse=True)
+            ahead = self.module.window_features(
+                *(View(view.embedding[shown], view.early[shown]) for view in views)
+            )
             seen = [View(view.embedding[at], view.early[at]) for view in views]
             fused = self.module(
-                *seen, high.to(str(device)), low.to(str(device)), tuple(part[at] for part in ahead)
+                *seen,
+                high.to(str(device)),
+                low.to(str(device)),
+                tuple(part[place] for part in ahead),
             )
             # As `Fused.fine`; but the token is not to learn from what it does to SAM's own mask.
             plain = fused.high.plain[:, 0].detach().float()
