@@ -26,6 +26,7 @@ _FOLDERS = {
     "sam": "sam",
     "wsi-sam": "wsi_sam",
     "i-medsam": "i_medsam",
+    "sam-lung": "sam_lung",
 }
 DECODERS = ("classical", *_FOLDERS)
 

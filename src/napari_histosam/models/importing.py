@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SMALL = "histosam-small"
-_SUPPORTED = ("sam", _SMALL)
+_LUNG = "sam-lung"
+_SUPPORTED = ("sam", _SMALL, _LUNG)
 
 
 def take_in(
@@ -95,6 +96,11 @@ def _recognise(path: Path) -> Detected:
 
         filled_net(state, path.name)
         return found
+    if found.decoder == _LUNG:
+        from napari_histosam.models.sam_lung.load import fitting, whole
+
+        fitting(shapes(whole(state, path.name)), path.name)
+        return Detected(_LUNG, None, found.what)
     from napari_histosam.models.sam.build import fitting_sam
 
     assert found.variant is not None  # a SAM is recognised by it
@@ -136,9 +142,9 @@ def _new_card(
         if slug in cards:
             return cards[slug]
     files = (WeightFile(f"{slug}{suffix_of(path)}", None, path.stat().st_size, sha),)
-    if found.decoder == _SMALL:
+    if found.decoder in (_SMALL, _LUNG):
         return replace(
-            cards[_SMALL],
+            cards[found.decoder],
             name=slug,
             title=f"{path.name}, {found.what}",
             licence="none stated",

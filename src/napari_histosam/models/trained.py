@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from napari_histosam.models.trainable import Method, Trainable
 
 _DOWN, _UP = ".lora_down", ".lora_up"
-_ADAPTERS = (".mona1.", ".mona2.")
+# What a model may have been given that its base has not: adapters, SAM-Lung's decoder.
+_ADDED = (".mona1.", ".mona2.", "mask_decoder.psp_module.", "mask_decoder.classifier.")
 _DEEPEST = 8
 
 
@@ -69,7 +70,7 @@ def plain_state(
             if weight is None or up is None:
                 raise InputError(f"{source} does not fit its base ({name}): train it again.")
             out[f"{stem}.weight"] = merged(weight, value, up)
-        elif name in base or any(part in name for part in _ADAPTERS):
+        elif name in base or any(part in name for part in _ADDED):
             out[name] = value
         else:
             raise InputError(f"{source} does not fit its base ({name}): train it again.")
