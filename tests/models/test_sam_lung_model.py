@@ -16,10 +16,11 @@ from napari_histosam.errors import InputError
 from napari_histosam.models.automatic import RegionModel
 from napari_histosam.models.cards import Trained
 from napari_histosam.models.catalog import card_from_dict, card_to_dict
+from napari_histosam.models.sam.attention import GlobalAttention
 from napari_histosam.models.sam.build import build_vit
 from napari_histosam.models.sam.mona import add_mona
 from napari_histosam.models.sam_lung.decoder import PyramidDecoder, SafeBatchNorm2d
-from napari_histosam.models.sam_lung.encoder import GlobalAttention, LungEncoder
+from napari_histosam.models.sam_lung.encoder import LungEncoder
 from napari_histosam.models.sam_lung.frame import Pixels
 from napari_histosam.models.sam_lung.load import fresh, network, save, whole
 from napari_histosam.models.sam_lung.loss import cross_entropy, dice_loss, loss, pace
@@ -221,7 +222,7 @@ def test_the_recipe_of_a_card_is_kept(registry: ModelRegistry) -> None:
 def test_attention_in_steps_is_segment_anything_s(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_histosam.models.sam_lung import encoder
+    from napari_histosam.models.sam import attention
 
     torch.manual_seed(0)
     block = build_vit("vit_b", 256).blocks[0]
@@ -231,7 +232,7 @@ def test_attention_in_steps_is_segment_anything_s(
     with torch.no_grad():
         wanted = block.attn(x)
         for most in (1, 1 << 16, 1 << 30):
-            monkeypatch.setattr(encoder, "_STEP_CPU", most)
+            monkeypatch.setattr(attention, "_STEP_CPU", most)
             torch.testing.assert_close(GlobalAttention(block.attn)(x), wanted, atol=2e-6, rtol=1e-5)
 
 

@@ -27,6 +27,7 @@ _FOLDERS = {
     "wsi-sam": "wsi_sam",
     "i-medsam": "i_medsam",
     "sam-lung": "sam_lung",
+    "ep-sam": "ep_sam",
 }
 DECODERS = ("classical", *_FOLDERS)
 
