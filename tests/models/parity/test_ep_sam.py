@@ -1,4 +1,4 @@
-"""All of folder ep_sam: classifier, heat map, points, SAM's answers, losses, one step of training."""
+"""All of folder ep_sam: classifier, heat map, points, SAM's answers, losses, a step of training."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ SETS = {"a": (11, 512, 512, 3), "b": (97, 400, 600, 7)}
 CASES = pytest.mark.parametrize("case", SETS, ids=lambda case: f"{FOLDER}-{case}")
 LABELS = ("camelyon16", "camelyon17")
 # Prompts of case B: in px of the patch, but for the last, which SAM's square counts.
-PLACES = [(60, 40), (120, 350), (180, 90), (240, 210), (300, 20), (330, 330)] + [
-    (360, 150), (410, 260), (450, 60), (500, 380), (540, 190), (590, 300)
-]  # fmt: skip
+_X = (60, 120, 180, 240, 300, 330, 360, 410, 450, 500, 540, 590)
+_Y = (40, 350, 90, 210, 20, 330, 150, 260, 60, 380, 190, 300)
+PLACES = list(zip(_X, _Y, strict=True))
 MIXED = ([(410, 356), (512, 630), (800, 120)], [1, 1, 0], (300, 200, 760, 650))
 STRIDES = {
     "clf_hf": np.s_[::4, ::4],

@@ -68,5 +68,5 @@ def generator_of(image: NDArray[np.uint8]) -> np.random.Generator:
 
 
 def agreement(heat: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    """Return the share of a mask that lies in the heat map's, the authors' IDS: 0 to less than 1."""
+    """Return the share of a mask that lies in the heat map's, the authors' IDS: 0 to below 1."""
     return float((heat & mask).sum() / (mask.sum() + 1))
