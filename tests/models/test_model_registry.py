@@ -248,7 +248,7 @@ def test_import_recognises_published_files(
     [
         (["hf_token.weight"], "WSI-SAM cannot be told"),
         (["fc.weight", "fc.bias"], "fc.weight"),
-        (["mask_decoder.iou_token.weight"], "ep-sam"),
+        (["mask_decoder.iou_token.weight"], "does not fit the decoder of EP-SAM"),
     ],
 )
 def test_import_refuses_what_it_cannot_use(

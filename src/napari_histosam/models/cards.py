@@ -126,6 +126,9 @@ class ModelCard:
         What it finds without prompts, see `napari_histosam.models.automatic`.
     classes : tuple of str
         The classes of what it finds, in the order of the network's outputs.
+    recipe : mapping of str to Any
+        What else the family needs to know of how the weights were made, ready for JSON: its
+        folder says which names it reads.
     """
 
     name: str
@@ -148,6 +151,7 @@ class ModelCard:
     trained: Trained | None = None
     finds: Finds | None = None
     classes: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def takes(self) -> tuple[PromptKind, ...]:

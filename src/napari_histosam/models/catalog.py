@@ -67,7 +67,7 @@ def write_card(card: ModelCard, path: Path) -> None:
 
 def card_to_dict(card: ModelCard) -> dict[str, Any]:
     """Return a card as JSON-ready values, without the members that are at their default."""
-    bare = {f.name: f.default for f in fields(ModelCard)}
+    bare = {f.name: f.default for f in fields(ModelCard)} | {"recipe": {}}
     return {k: v for k, v in asdict(card).items() if v != bare[k]}
 
 
@@ -97,6 +97,9 @@ def card_from_dict(data: dict[str, Any]) -> ModelCard:
     for member in ("window_scales", "aliases", "object_px", "classes"):
         if member in data:
             plain[member] = tuple(data[member])
+    recipe = data.get("recipe", {})
+    if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
+        raise ValueError("recipe must be names and values")
     plain["files"] = tuple(_weight_file(entry) for entry in data.get("files", ()))
     if data.get("trained") is not None:
         plain["trained"] = _trained(data["trained"])

@@ -28,6 +28,8 @@ _FOLDERS = {
     "wsi-sam": "wsi_sam",
     "i-medsam": "i_medsam",
     "des-sam": "des_sam",
+    "sam-lung": "sam_lung",
+    "ep-sam": "ep_sam",
 }
 DECODERS = ("classical", *_FOLDERS)
 

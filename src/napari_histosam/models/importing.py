@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_SMALL, _DES_SAM = "histosam-small", "des-sam"
-_SUPPORTED = ("sam", _SMALL, _DES_SAM)
+_SMALL, _DES_SAM, _LUNG = "histosam-small", "des-sam", "sam-lung"
+_SUPPORTED = ("sam", _SMALL, _DES_SAM, _LUNG)
 
 
 def take_in(
@@ -106,6 +106,12 @@ def _recognise(path: Path) -> Detected:
 
         fitting(shapes(state), path.name)
         return found
+    if found.decoder == _LUNG:
+        from napari_histosam.models.sam_lung.load import fitting as fitting_lung
+        from napari_histosam.models.sam_lung.load import whole
+
+        fitting_lung(shapes(whole(state, path.name)), path.name)
+        return Detected(_LUNG, None, found.what)
     from napari_histosam.models.sam.build import fitting_sam
 
     assert found.variant is not None  # a SAM is recognised by it
@@ -147,7 +153,7 @@ def _new_card(
         if slug in cards:
             return cards[slug]
     files = (WeightFile(f"{slug}{suffix_of(path)}", None, path.stat().st_size, sha),)
-    if found.decoder in (_SMALL, _DES_SAM):
+    if found.decoder in (_SMALL, _DES_SAM, _LUNG):
         return replace(
             cards[found.decoder],
             name=slug,

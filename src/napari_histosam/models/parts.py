@@ -30,6 +30,11 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
         "encoder": (("sam", "vit_b"), ("sam", "bundled")),
         "adapted": (("i-medsam", "adapted"),),
     },
+    "ep-sam": {
+        "encoder": (("sam", "vit_b"),),
+        "classifier": (("ep-sam", "classifier"),),
+        "decoder": (("ep-sam", "decoder"),),
+    },
 }
 # The text beside the weights that says which of WSI-SAM's decoders they are, in our own files.
 ROLE = "role"
@@ -190,6 +195,10 @@ def check_part(decoder: str, part: Part) -> None:
         from napari_histosam.models.wsi_sam.load import check_decoder
 
         check_decoder(part)
+    elif decoder == "ep-sam":
+        from napari_histosam.models.ep_sam.load import check_part as check_own
+
+        check_own(part)
     else:
         from napari_histosam.models.i_medsam.load import check_adapted
 
@@ -283,5 +292,6 @@ def _wanted(decoder: str) -> str:
     files = {
         "wsi-sam": "mobile_sam.pt, net_high.pth and net_low.pth",
         "i-medsam": "sam_vit_b_01ec64.pth and the checkpoint of I-MedSAM",
+        "ep-sam": "sam_vit_b_01ec64.pth, and the classifier and the decoder of EP-SAM",
     }
     return files[decoder]

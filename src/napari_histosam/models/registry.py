@@ -385,6 +385,8 @@ class ModelRegistry:
                 f"{card.name}` or copy it again."
             )
         bring = f"bring {entry.name} and run `histosam models import FILE --name {card.name}`"
+        if card.finds == "regions" and entry.url is None and not card.page:
+            return f"The weights of {card.name} are published nowhere: {bring}, if you have them."
         if entry.url is None:
             where = f" (see {card.page})" if card.page else ""
             return f"The weights of {card.name} are not on this machine: {bring}{where}."

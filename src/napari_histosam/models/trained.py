@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from napari_histosam.models.trainable import Method, Trainable
 
 _DOWN, _UP = ".lora_down", ".lora_up"
-_ADAPTERS = (".mona1.", ".mona2.")
+# What a model may have been given that its base has not: adapters, SAM-Lung's decoder, EP-SAM's
+# classifier.
+_ADDED = (
+    ".mona1.",
+    ".mona2.",
+    "mask_decoder.psp_module.",
+    "mask_decoder.classifier.",
+    "classifier/",
+    "decoder/mask_decoder.",
+)
 _DEEPEST = 8
 
 
@@ -63,7 +72,7 @@ def plain_state(
             if weight is None or up is None:
                 raise InputError(f"{source} does not fit its base ({name}): train it again.")
             out[f"{stem}.weight"] = merged(weight, value, up)
-        elif name in base or any(part in name for part in _ADAPTERS):
+        elif name in base or any(part in name for part in _ADDED):
             out[name] = value
         else:
             raise InputError(f"{source} does not fit its base ({name}): train it again.")
@@ -101,6 +110,8 @@ def weights_of(registry: ModelRegistry, name: str, deep: int = 0) -> dict[str, T
             "back, or train the model again."
         )
     base = weights_of(registry, card.trained.base, deep + 1)
+    if is_manifold(card) and not is_manifold(registry.get(card.trained.base)):
+        base = {f"encoder/{name}": value for name, value in base.items()}
     return plain_state(base, read_checkpoint(path, strip=False), path.name)
 
 

@@ -45,6 +45,10 @@ def check_taken(prompts: Iterable[Prompt], card: ModelCard, named: bool = False)
     InputError
         For the first of them; ``named`` says of which object it is.
     """
+    if not card.takes:
+        raise InputError(
+            f"{card.name} takes no prompts, it tells areas apart by itself: choose another model."
+        )
     for prompt in prompts:
         kind = kind_of(prompt)
         if kind not in card.takes:

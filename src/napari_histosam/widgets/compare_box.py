@@ -117,7 +117,7 @@ class CompareBox(QGroupBox):
         names = [
             card.name
             for card in registry.cards().values()
-            if registry.is_ready(card.name) and not registry.needs_consent(card.name)
+            if card.takes and registry.is_ready(card.name) and not registry.needs_consent(card.name)
         ]
         for name in sorted(names, key=lambda name: name != at_work):
             row = _Row(name, self, at_work=name == at_work, asked=chosen.get(name, True))

@@ -85,6 +85,8 @@ class ModelBox(QWidget):
         self.choice.clear()
         registry = self._workbench.registry
         for card in registry.cards().values():
+            if not card.takes:
+                continue
             mark = "" if registry.is_ready(card.name) else " (absent)"
             self.choice.addItem(card.name + mark, card.name)
         self.choice.setCurrentIndex(max(0, self.choice.findData(wanted)))

@@ -1,0 +1,1 @@
+"""SAM-Lung: areas of tissue from an adapted SAM encoder and pyramid pooling, without prompts."""
