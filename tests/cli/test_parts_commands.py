@@ -246,6 +246,7 @@ def process() -> Callable:
     return run
 
 
+@pytest.mark.slow  # two windows of full size: I-MedSAM goes the same way in less time
 def test_wsi_sam_goes_the_whole_way(quick: Callable, data: Path, tmp_path: Path) -> None:
     the_whole_way(quick, wsi_sam_files(tmp_path), "decoder", data, tmp_path)
 
