@@ -132,6 +132,8 @@ class ModelRegistry:
             "urls": [entry.url for entry in card.files],
             "page": card.page,
             "boxes_by": card.boxes_by,
+            "finds": card.finds,
+            "classes": list(card.classes),
             "note": card.note,
             "trained": None if card.trained is None else asdict(card.trained),
         }
