@@ -58,8 +58,8 @@ def answers(
     rows, columns = slice(top, top + height), slice(left, left + width)
     positions = sam.prompt_encoder.get_dense_pe()[..., rows, columns]
     positions = positions.flatten(2).transpose(1, 2)
-    if batch.masks is None:  # the same everywhere
-        dense = dense[..., :1, :1]
+    if dense.shape[2:] != embeddings.shape[2:]:  # without a mask it covers the whole square
+        dense = dense[..., rows, columns]
     image = (embeddings + dense).flatten(2).transpose(1, 2).contiguous()
     hidden, source = two_way(decoder.transformer, image, positions.contiguous(), tokens)
     mixes = [
