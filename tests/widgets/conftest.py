@@ -104,9 +104,10 @@ class Hand:
         QTest.mouseMove(self.canvas, spots[0])
         QTest.mousePress(self.canvas, button, held, spots[0])
         for spot in spots[1:]:
+            # Moves in quick succession are swallowed on their way through vispy.
+            self.qtbot.wait(12)
             # QTest moves without buttons held; a real drag has them, so the event is made here.
             self._move(spot, button, held)
-            self.qtbot.wait(10)
         QTest.mouseRelease(self.canvas, button, held, spots[-1])
         self.ready()
 

@@ -72,7 +72,10 @@ def drag(controller: Controller, event: Any) -> Iterator[None]:
         if controller.closed:  # the slide was removed, or the dock closed, with the button held
             return
     controller.stroke_done()
+    # Of moves in quick succession some are swallowed, so a short quick drag may show none.
+    moved = moved or float(np.abs(np.asarray(event.pos, float) - start).max()) >= CLICK_PX
     if moved:
+        path.append(controller.viewport.to_level0(event.position))
         attempt(lambda: _dragged(controller, np.array(path), shift), controller.say)
     else:
         attempt(lambda: _clicked(controller, path[0], shift), controller.say)
