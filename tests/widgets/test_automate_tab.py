@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import shapely
 from qtpy.QtCore import Qt
 
 from napari_histosam.errors import InputError
+from napari_histosam.models.classical.model import ClassicalModel
 from napari_histosam.records import SlideObject
 from napari_histosam.viewer.automation import Where
 from napari_histosam.viewer.tools import Tool
@@ -21,6 +24,18 @@ def hand(open_dock, slide_copy):
     made.show_tab("Automate")
     made.look(*FIELD)
     return made
+
+
+@pytest.fixture
+def slow_tiles(monkeypatch):
+    """Have every tile take so long that a run is still under way when a busy machine looks."""
+    find = ClassicalModel.find
+
+    def slowly(self, image):
+        time.sleep(0.2)
+        return find(self, image)
+
+    monkeypatch.setattr(ClassicalModel, "find", slowly)
 
 
 def review_order(walk) -> list[str]:
@@ -150,7 +165,7 @@ def test_pause_cancel_and_going_on(hand) -> None:
     assert store.undo_label == "Find with classical"
 
 
-def test_closing_the_slide_ends_a_run(hand) -> None:
+def test_closing_the_slide_ends_a_run(hand, slow_tiles) -> None:
     tab = hand.dock.automate
     tab.places[Where.WHOLE].setChecked(True)
     hand.press(tab.start)
