@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,10 +105,9 @@ class Hand:
         QTest.mouseMove(self.canvas, spots[0])
         QTest.mousePress(self.canvas, button, held, spots[0])
         for spot in spots[1:]:
-            # Moves in quick succession are swallowed on their way through vispy.
-            self.qtbot.wait(12)
             # QTest moves without buttons held; a real drag has them, so the event is made here.
             self._move(spot, button, held)
+            self.qtbot.wait(10)
         QTest.mouseRelease(self.canvas, button, held, spots[-1])
         self.ready()
 
@@ -140,6 +140,8 @@ class Hand:
             button,
             held,
         )
+        # vispy swallows a move within 10 ms of another one, such as Qt's own.
+        time.sleep(0.012)
         QApplication.sendEvent(self.canvas, event)
 
 
