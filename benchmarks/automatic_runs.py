@@ -139,7 +139,7 @@ def stream(slide: str, objects: int, where: bool) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=int, default=50_000)
-    parser.add_argument("--sides", type=int, nargs="+", default=[1500, 3000, 6000])
+    parser.add_argument("--sides", type=int, nargs="+", default=[1500, 3000, 4500])
     parser.add_argument("--where", action="store_true", help="print what the stalls were spent on")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
