@@ -16,8 +16,9 @@ from napari_histosam.models.sam.beginning import fresh_sam
 from napari_histosam.models.sam.build import BUNDLED, load_sam
 from napari_histosam.train.sam_small import batches
 from napari_histosam.train.sam_small.batches import Batches
-from napari_histosam.train.sam_small.loop import Recipe, Training
+from napari_histosam.train.sam_small.loop import Recipe, Training, _moved
 from napari_histosam.train.small.pool import measured
+from napari_histosam.train.small.prompting import Asked
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +72,9 @@ def test_other_options_are_refused_for_a_run_that_is_there(begin, tmp_path):
         begin(tmp_path, rate=1e-3)
 
 
-def test_the_loss_falls(begin, tmp_path):
+def test_the_loss_falls(begin, pictures, tmp_path):
     training = begin(tmp_path, steps=30, warm_up=5, every=100, rate=1e-3)
-    (batch, *_) = (Batches(training._pictures, 1, 1)[0],)
+    batch = Batches(pictures, 1, 1)[0]
     first, _ = training._learn(batch)
     for _ in range(12):
         last, _ = training._learn(batch)
@@ -82,7 +83,12 @@ def test_the_loss_falls(begin, tmp_path):
 
 
 def test_prompts_lie_where_the_part_lies(pictures):
-    """The same part at two corners of the square: its prompts move with it."""
+    """Its corner is in cells of 16 px of the square; prompts are in px of half that size."""
+    asked = Asked(np.ones((8, 8), bool), [(3.0, 4.0)], [1], np.array([1.0, 2.0, 5.0, 6.0]))
+    moved = _moved(asked, (2, 5))
+    assert moved.points == [(3.0 + 40, 4.0 + 16)]
+    assert moved.box.tolist() == [41.0, 18.0, 45.0, 22.0]
+    assert asked.points == [(3.0, 4.0)]
     batch = Batches(pictures, 1, 8)[3]
     assert batch.pixels.shape[2] == 512
     assert all(0 <= edge <= 64 - 32 for edge in batch.corner)

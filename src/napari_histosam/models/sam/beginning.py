@@ -55,8 +55,8 @@ def _look_where_prompts_are(
 ) -> None:
     """Begin with attention from prompts to the places where they are, and back.
 
-    With independent projections it takes a decoder thousands of steps to find out that the codes
-    of prompts and of places are the same; with one matrix for both it is so from the start.
+    The codes of prompts and of places are the same, which a decoder with independent projections
+    has to find out; with one matrix for both it is so from the start.
     """
     transformer: Any = decoder.transformer
     attentions = [transformer.final_attn_token_to_image]
