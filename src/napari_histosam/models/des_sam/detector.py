@@ -129,7 +129,8 @@ class Proposer(RegionProposalNetwork):
         (anchors,) = self.anchor_generator(square, list(levels))
         counts = tuple(int(one[0].numel()) for one in logits)
         flat, moved = concat_box_prediction_layers(logits, shifts)
-        return Objectness(flat.flatten(), moved, anchors, counts)
+        # In half precision places in the square would be px apart.
+        return Objectness(flat.flatten().float(), moved.float(), anchors, counts)
 
     def proposals(self, found: Objectness, overlap: float = 0.7) -> tuple[Tensor, Tensor]:
         """Return boxes (n, 4) in px of the square, the best first, and their objectness (n,)."""
@@ -161,7 +162,7 @@ class RegionHead(nn.Module):
     def forward(self, levels: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (n, classes + 1) and shifts (n, 4) of boxes (n, 4) of the one window."""
         hidden = self.trunk(pooled(levels, boxes))
-        return self.fc_cls(hidden), self.fc_reg(hidden)
+        return self.fc_cls(hidden).float(), self.fc_reg(hidden).float()
 
 
 def level_of(boxes: Tensor) -> Tensor:

@@ -113,7 +113,8 @@ class DesSam(nn.Module):
     ) -> Tensor:
         sparse, dense = self.prompt_encoder(points, boxes, masks)
         positions = self.prompt_encoder.get_dense_pe()
-        return mask_logits(decoder, looked(decoder, embedding, positions, sparse, dense, learned))
+        seen = looked(decoder, embedding, positions, sparse, dense, learned)
+        return mask_logits(decoder, seen).float()
 
 
 def begin(net: DesSam) -> None:

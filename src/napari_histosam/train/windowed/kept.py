@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from napari_histosam.models.protocols import Embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor
@@ -36,6 +38,8 @@ class Kept:
     weights_hash : str
         Of the base.
     device : torch.device
+    autocast : callable
+        Returns the precision's context.
     """
 
     def __init__(
@@ -45,9 +49,10 @@ class Kept:
         folder: Path,
         weights_hash: str,
         device: torch.device,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
     ) -> None:
         self._model, self._source, self._hash = model, source, weights_hash
-        self._device = device
+        self._device, self._autocast = device, autocast
         self._cache = EmbeddingCache(folder, _RAM_BYTES, _DISK_BYTES)
 
     def prepare(self, parts: Sequence[Part], report: Callable[[int], None]) -> None:
@@ -70,7 +75,7 @@ class Kept:
         return seen, inputs, kept
 
     def _encoded(self, inputs: dict[str, Tensor], seen: Seen) -> Embedding:
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             found = self._model.encode(inputs, seen.truth)
         image = seen.images[0]
         arrays = {name: value.cpu().numpy() for name, value in found.items()}

@@ -80,7 +80,7 @@ def _work(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> Non
     source = Source(classes, boxes_only=plan.boxes_only)
     train = cut(division.train, model.card, source, folder.note)
     val = cut(division.val, model.card, source, folder.note)
-    kept = Kept(model, source, folder.features, base_hash, fabric.device)
+    kept = Kept(model, source, folder.features, base_hash, fabric.device, fabric.autocast)
     both = [*train, *val]
 
     def report(done: int) -> None:
@@ -88,7 +88,8 @@ def _work(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> Non
 
     kept.prepare(both, report)
     about = {"base": model.card.name, "base_hash": base_hash, "method": plan.method}
-    end = WindowLoop(plan, model, train, val, folder, kept, about).run()
+    loop = WindowLoop(plan, model, train, val, folder, kept, about, fabric.autocast)
+    end = loop.run()
     how = {"best_epoch": end.best_epoch, "early": end.early}
     folder.tell("paused" if end.state == "paused" else "done", end.message, **how)
     if end.state == "done":

@@ -7,6 +7,7 @@ number alone. Parts of a window's loss are propagated one after another, so that
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from napari_histosam.train.finetune.loop import End
 from napari_histosam.train.windowed.validation import Tally, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from napari_histosam.models.window_trainable import WindowTrainable
     from napari_histosam.train.finetune.folder import RunFolder
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 _CLIP = 35.0
 _SAVE_EVERY = 30.0
 _LEAST_GAIN = 1e-4
-# Windows that a validation looks at, spread over all.
-_VALIDATED = 32
+# Windows that a validation looks at, spread over all: so many, and no more than a share of those
+# that are learned from, for finding takes about as long as learning.
+_VALIDATED, _FEWEST, _SHARE = 32, 8, 4
 
 
 class WindowLoop:
@@ -47,6 +50,8 @@ class WindowLoop:
     kept : Kept
     about : dict of str
         Metadata of ``best.safetensors``.
+    autocast : callable
+        Returns the precision's context.
     """
 
     def __init__(
@@ -58,9 +63,12 @@ class WindowLoop:
         folder: RunFolder,
         kept: Kept,
         about: dict[str, str],
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
     ) -> None:
         self._plan, self._model, self._folder, self._kept = plan, model, folder, kept
-        self._train, self._val, self._about = train, spread(val, _VALIDATED), about
+        some = min(max(len(train) // _SHARE, _FEWEST), _VALIDATED)
+        self._train, self._val, self._about = train, spread(val, some), about
+        self._autocast = autocast
         self._per_epoch = -(-len(train) // plan.batch)
         self.steps = plan.epochs * self._per_epoch
         # The recipe's rate is for one window a step and grows with the windows.
@@ -119,7 +127,7 @@ class WindowLoop:
         sums: dict[str, float] = {}
         for number in mine:
             seen, inputs, kept = self._kept.of(self._train[number])
-            for part in self._model.losses(inputs, kept, seen.truth):
+            for part in self._parts(inputs, kept, seen.truth):
                 total = torch.stack([value.float() for value in part.values()]).sum() / len(mine)
                 total.backward()
                 for name, tensor in part.items():
@@ -143,6 +151,16 @@ class WindowLoop:
         )
         self._folder.tell("running", f"Training: {self._where()}.", **self._progress())
 
+    def _parts(self, *window: Any) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the parts of a window's loss, each worked out in the run's precision."""
+        parts = self._model.losses(*window)
+        while True:
+            with self._autocast():
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
     def _close_epoch(self) -> None:
         """Validate, keep what is best, report, and write a checkpoint."""
         self._model.teach(False)
@@ -150,7 +168,8 @@ class WindowLoop:
         for part in self._val:
             seen, _, kept = self._kept.of(part)
             image = seen.images[0]
-            found = self._model.found(kept, (image.shape[1], image.shape[0]))
+            with self._autocast():
+                found = self._model.found(kept, (image.shape[1], image.shape[0]))
             tally.add(found, seen.truth)
         steps = self._sums.pop("steps", 0.0)
         means = {name: value / steps for name, value in self._sums.items()} if steps else {}
