@@ -37,7 +37,8 @@ def boxes_of(folder: Path, items: Sequence[dict[str, Any]]) -> dict[str, tuple[B
     """Return the boxes of a set's images, by image; images of which none are listed are left out.
 
     They are read from ``"boxes"`` of an item (each a list of four numbers, or a mapping with
-    ``"box"``, ``"class"`` and ``"label"``), else from ``objects.jsonl``.
+    ``"box"``, ``"class"`` and ``"label"``), else from ``objects.jsonl``: there, a box that a user
+    drew counts as it was drawn, unless the outline was corrected, which then says where it ends.
 
     Raises
     ------
@@ -64,11 +65,19 @@ def boxes_of(folder: Path, items: Sequence[dict[str, Any]]) -> dict[str, tuple[B
             for line in lines:
                 one = json.loads(line)
                 if str(one["image"]) not in own and "box" in one:
-                    told = {**one, "label": one.get("number")}
+                    told = {**one, "box": _drawn(one), "label": one.get("number")}
                     out.setdefault(str(one["image"]), []).append(_boxed(told))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}): restore it.") from error
     return {name: tuple(found) for name, found in out.items()}
+
+
+def _drawn(one: dict[str, Any]) -> Any:
+    """Return the box of a line of ``objects.jsonl``: the one that was drawn, if it says more."""
+    if one.get("first_iou") != 1:
+        return one["box"]
+    drawn = [p["box"] for p in one.get("prompts", ()) if p.get("role") == "box" and "by" not in p]
+    return drawn[-1] if drawn else one["box"]
 
 
 def _boxed(one: Any) -> Boxed:

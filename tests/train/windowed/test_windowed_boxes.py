@@ -162,6 +162,24 @@ def test_what_is_hardly_seen_or_not_known_is_neither_there_nor_not(folder: Path)
     assert not truth.ignore[50, 30]
 
 
+def test_a_box_that_a_user_drew_counts_as_drawn_unless_the_outline_was_corrected(
+    folder: Path,
+) -> None:
+    drawn = {"role": "box", "box": [1.5, 2, 30, 41]}
+    derived = {"role": "box", "box": [0, 0, 9, 9], "by": "histosam-small"}
+    kept = {"image": "own_0", "class": None, "box": [4, 5, 20, 21], "first_iou": 1}
+    lines = [
+        {**kept, "number": 1, "prompts": [derived, drawn]},
+        {**kept, "number": 2, "prompts": [drawn], "first_iou": 0.8},
+        {**kept, "number": 3, "prompts": [derived]},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "objects.jsonl").write_text(text, "utf-8")
+    (entry,) = entries(folder, boxes=True)
+    assert entry.boxes is not None
+    assert [one.box for one in entry.boxes] == [(1.5, 2, 30, 41), (4, 5, 20, 21), (4, 5, 20, 21)]
+
+
 def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
     count = len(boxes)
     return Detections(
