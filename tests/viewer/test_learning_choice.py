@@ -10,7 +10,7 @@ from napari_histosam.errors import InputError
 from napari_histosam.home import home, shipped
 from napari_histosam.models import ModelRegistry
 from napari_histosam.session import DEFAULT_MODEL
-from napari_histosam.viewer.learning.bases import bases
+from napari_histosam.viewer.learning.bases import Base, bases
 from napari_histosam.viewer.learning.choice import Choice
 from napari_histosam.viewer.learning.order import Order, data_name, model_name
 from napari_histosam.viewer.learning.result import card_lines
@@ -109,3 +109,13 @@ def test_an_order_is_written_and_read(tmp_path):
     assert made.about == "m · decoder · 1 slide, 3 objects"
     with pytest.raises(InputError, match="cannot be read"):
         Order.read({"sources": []})
+
+
+def test_boxes_alone_are_a_method_of_models_that_find_objects(tmp_path):
+    made = Order((tmp_path / "a.svs",), ("a.svs",), 3, "m", "boxes", 5, "a", "m-a", 2)
+    assert Order.read(json.loads(json.dumps(made.record()))) == made
+    arguments = made.train_arguments(tmp_path / "data", tmp_path / "run")
+    assert arguments[arguments.index("--method") + 1] == "decoder"
+    assert "--boxes-only" in arguments
+    card = next(one for one in ModelRegistry().cards().values() if one.decoder == "des-sam")
+    assert Base(card, ("boxes",)).said("boxes")[0].startswith("Boxes only")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from napari_histosam.jobs import Progress
+    from napari_histosam.models import ModelCard
     from napari_histosam.train.dataset.request import Settings
 
 
@@ -71,7 +72,12 @@ def add_to(commands: Any) -> ArgumentParser:
 def _add_windows_to(command: ArgumentParser) -> None:
     command.add_argument("--model", metavar="NAME", help="whose scale and size of objects to suit")
     command.add_argument("--mpp", type=float, metavar="MPP", help="µm per px; else the model's")
-    command.add_argument("--size", type=int, default=512, metavar="PX", help="side of a window")
+    command.add_argument(
+        "--size",
+        type=int,
+        metavar="PX",
+        help="side of a window; else 512, or the model's own if it learns from whole windows",
+    )
     command.add_argument(
         "--background",
         type=float,
@@ -127,6 +133,13 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     return done.to_dict(), done.text()
 
 
+def _size(card: ModelCard) -> int:
+    from napari_histosam.models.window_trainable import learns_windows
+    from napari_histosam.train.dataset.request import Settings
+
+    return card.window_px if learns_windows(card) else Settings.size
+
+
 def _settings(args: Namespace) -> Settings:
     from napari_histosam.models import ModelRegistry
     from napari_histosam.session import DEFAULT_MODEL
@@ -135,7 +148,7 @@ def _settings(args: Namespace) -> Settings:
     card = ModelRegistry().get(args.model or DEFAULT_MODEL)
     mpp = card.mpp if args.mpp is None else args.mpp
     return Settings(
-        size=args.size,
+        size=_size(card) if args.size is None else args.size,
         mpp=mpp,
         object_px=card.object_px or OBJECT_PX,
         model=card.name if args.mpp is None else None,

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_histosam.models import ModelRegistry
-    from napari_histosam.train.finetune.costs import Costs
+    from napari_histosam.train.finetune.costs import Costs, Work
     from napari_histosam.train.finetune.plan import Plan
     from napari_histosam.train.labelled import Entry
 
 _COMPARED = 3
+# Px between the objects of a painted window that is learned from as a whole.
+_CROWDED = 64
 
 
 def run(registry: ModelRegistry, plan: Plan, has_data: bool) -> tuple[dict[str, Any], str]:
@@ -32,14 +34,21 @@ def run(registry: ModelRegistry, plan: Plan, has_data: bool) -> tuple[dict[str, 
         Whether there is data: then its windows are measured and the whole run is estimated, else
         painted windows are.
     """
+    from napari_histosam.models.window_trainable import learns_windows
     from napari_histosam.train.finetune.probe import painted
 
+    card = registry.get(plan.model)
+    windowed = learns_windows(card)
     try:
         if has_data:
-            return _of_data(registry, plan)
+            return _of_windows(registry, plan) if windowed else _of_data(registry, plan)
         with tempfile.TemporaryDirectory() as folder:
-            found = painted(Path(folder), registry.get(plan.model))
-            costs = _measured(registry, plan, found)
+            if windowed:
+                from napari_histosam.train.windowed.probe import probe
+
+                costs = probe(registry, plan, painted(Path(folder), card, _CROWDED))
+            else:
+                costs = _measured(registry, plan, painted(Path(folder), card))
     except MemoryError as error:
         raise InputError(
             f"There is not enough memory to train {plan.model} by {plan.method}: choose the "
@@ -59,9 +68,31 @@ def _of_data(registry: ModelRegistry, plan: Plan) -> tuple[dict[str, Any], str]:
     judged = sum(len(one.numbers) for one in cut(division.judged, card))
     work = Work(len(train), len(val), sum(numbers) / len(numbers), judged, plan.epochs)
     costs = _measured(registry, plan, division.train)
+    return _estimated(costs, work, plan)
+
+
+def _of_windows(registry: ModelRegistry, plan: Plan) -> tuple[dict[str, Any], str]:
+    from napari_histosam.train.finetune.costs import Work
+    from napari_histosam.train.windowed.launch import division_of, taught_classes
+    from napari_histosam.train.windowed.probe import probe
+    from napari_histosam.train.windowed.windows import Source, cut
+
+    division, card = division_of(plan), registry.get(plan.model)
+    source = Source(taught_classes(division, card), boxes_only=plan.boxes_only)
+    train, val, judged = (
+        cut(part, card, source) for part in (division.train, division.val, division.judged)
+    )
+    costs = probe(registry, plan, division.train)
+    # What is found is compared window by window.
+    objects = sum(len(source.read(part).truth.boxes) for part in judged)
+    work = Work(len(train), len(val), objects / max(len(judged), 1), objects, plan.epochs)
+    return _estimated(costs, work, plan)
+
+
+def _estimated(costs: Costs, work: Work, plan: Plan) -> tuple[dict[str, Any], str]:
     seconds = costs.whole(work)
     estimate = {"seconds": seconds, "gigabytes": costs.gigabytes}
-    windows = {"train": len(train), "val": len(val)}
+    windows = {"train": int(work.train), "val": int(work.val)}
     text = f"{_said(costs)}\nAll {plan.epochs} epochs: about {seconds:.0f} s."
     return {"costs": costs.record(), "windows": windows, "estimate": estimate}, text
 

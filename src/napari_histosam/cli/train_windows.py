@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from napari_histosam.errors import InputError
+from napari_histosam.cli import probe
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -40,10 +40,7 @@ def run(
     from napari_histosam.train.windowed.verdict import compare
 
     if args.probe:
-        raise InputError(
-            f"What training {plan.model} costs cannot be measured ahead: leave --probe away, and "
-            "follow run.json, which tells the steps."
-        )
+        return probe.run(registry, plan, args.data is not None)
     division = division_of(plan)
     name = name_for(registry, plan, args.name)
     if args.finish:
@@ -68,6 +65,7 @@ def run(
         "method": plan.method,
         "bytes": sum(entry.bytes or 0 for entry in made.files),
         "out": str(plan.out),
+        "verdict": found["verdict"],
         "comparison": found,
     }
     lines = [*status.get("notes", ()), status["message"], said]

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from napari_histosam.viewer.learning.follow import Snapshot
 
 LOSS = "#e0a33e"
-HELD_OUT = {
+PROMPTED = {
     "val_click1": ("1 click", "#4c9be8"),
     "val_click3": ("3 clicks", "#35c48d"),
     "val_box": ("Box", "#c08bf0"),
 }
+ALONE = {
+    "val_ap50": ("AP50", "#4c9be8"),
+    "val_dice": ("Dice", "#35c48d"),
+    "val_iou": ("mean IoU", "#c08bf0"),
+}
+"""The same of models that find objects or regions without prompts."""
 
 
 class Curves(QWidget):
@@ -36,12 +42,9 @@ class Curves(QWidget):
         except ImportError:
             layout.addWidget(note("Install pyqtgraph to see curves here."))
             return
-        legend = " &nbsp; ".join(
-            f'<span style="color:{colour}">▬</span> {title}' for title, colour in HELD_OUT.values()
-        )
         self.titles = [
             note(f'<span style="color:{LOSS}">▬</span> Loss, on the slides trained on'),
-            note(f"IoU, held out: {legend}"),
+            note(),
         ]
         for title in self.titles:
             plot = Plot("epoch" if self._plots else "")
@@ -49,7 +52,7 @@ class Curves(QWidget):
             layout.addWidget(plot)
             self._plots.append(plot)
         self.lines["loss"] = self._plots[0].line(LOSS)
-        for key, (_title, colour) in HELD_OUT.items():
+        for key, (_title, colour) in {**PROMPTED, **ALONE}.items():
             self.lines[key] = self._plots[1].line(colour)
 
     def show_run(self, shown: Snapshot, epochs: int) -> None:
@@ -62,11 +65,24 @@ class Curves(QWidget):
             steps = dict(_points(shown.steps, "loss", epochs))
             losses = sorted({**steps, **dict(losses)}.items())
         self.lines["loss"].setData(*_apart(losses))
-        for key in HELD_OUT:
-            self.lines[key].setData(*_apart(_points(shown.epochs, key)))
+        held_out = self._held_out(shown.epochs)
+        for key in (*PROMPTED, *ALONE):
+            points = _points(shown.epochs, key) if key in held_out else []
+            self.lines[key].setData(*_apart(points))
         reached = max((x for x, _ in losses), default=0.0)
         for plot in self._plots:
             plot.show_until(max(min(epochs, reached * 1.6), 1.0))
+
+    def _held_out(self, epochs: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+        """Return the lines of the second plot, and name them above it."""
+        alone = bool(epochs) and "val_click1" not in epochs[0]
+        known = ALONE if alone else PROMPTED
+        lines = {k: v for k, v in known.items() if not alone or epochs[0].get(k) is not None}
+        legend = " &nbsp; ".join(
+            f'<span style="color:{colour}">▬</span> {title}' for title, colour in lines.values()
+        )
+        self.titles[1].setText(f"Held out: {legend}" if alone else f"IoU, held out: {legend}")
+        return lines
 
 
 def _points(

@@ -11,7 +11,6 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at 
 )
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QSpinBox, QVBoxLayout
 
-from napari_histosam.viewer.learning.bases import METHODS
 from napari_histosam.viewer.learning.measuring import Trouble
 from napari_histosam.widgets.parts import PRIMARY_STYLE, button, choice, dotted, note, row
 
@@ -93,7 +92,8 @@ class PlanBox(QGroupBox):
         wanted, one = self.method.currentData(), self.chosen
         self.method.clear()
         for method in () if one is None else one.methods:
-            title, explanation = METHODS.get(method, (method, ""))
+            assert one is not None
+            title, explanation = one.said(method)
             self.method.addItem(title, method)
             self.method.setItemData(self.method.count() - 1, explanation, TIP)
         self.method.setCurrentIndex(max(0, self.method.findData(wanted)))

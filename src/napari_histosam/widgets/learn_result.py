@@ -102,7 +102,7 @@ class ResultBox(QGroupBox):
 
 
 class _Table(QWidget):
-    """Mean IoU before and after, one line per kind of prompt."""
+    """Figures before and after, one line per kind of prompt, or per measure."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _Table(QWidget):
 
     def show_result(self, result: Result) -> None:
         """Fill in the figures."""
-        lines = [["Mean IoU", "Before", "After", "Change"]]
+        lines = [[result.heading, "Before", "After", "Change"]]
         for one in result.figures:
             gain = f"{one.gain:+.3f}".replace("-", "\N{MINUS SIGN}")
             colour = GAIN if one.gain >= LEAST else LOSS if one.gain <= -LEAST else ""

@@ -113,12 +113,15 @@ def probe(registry: ModelRegistry, plan: Plan, found: Sequence[Entry]) -> Trial:
     return Trial(kind, start, encode, learn, ask, examine, validate, gigabytes, last, entry)
 
 
-def painted(folder: Path, card: ModelCard) -> list[Entry]:
-    """Paint an image full of small objects, of the size of a data set's window; return it."""
+def painted(folder: Path, card: ModelCard, pitch: int = _PITCH) -> list[Entry]:
+    """Paint an image full of small objects, of the size of a data set's window; return it.
+
+    ``pitch`` is the distance of one object to the next, in px.
+    """
     rng = np.random.default_rng(0)
     image = rng.normal((226, 188, 208), 6, (_SIDE, _SIDE, 3))
     labels = np.zeros((_SIDE, _SIDE), np.uint16)
-    middles = range(_PITCH // 2, _SIDE, _PITCH)
+    middles = range(pitch // 2, _SIDE, pitch)
     for number, (y, x) in enumerate(((y, x) for y in middles for x in middles), 1):
         cv2.circle(labels, (x, y), _RADIUS, number, -1)
     image[labels > 0] = rng.normal((96, 64, 142), 8, (int((labels > 0).sum()), 3))

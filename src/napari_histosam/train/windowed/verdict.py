@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from napari_histosam.train.finetune.splits import Division
 
 FIGURES = ("ap50", "iou")
+"""What is compared; the first one decides."""
+
 _DRAWS = 500
 _LEAST = 0.002
 
@@ -36,6 +38,7 @@ def compare(
     found : dict
         Ready for JSON: ``figures`` holds for AP50 and for the mean IoU of true objects ``before``,
         ``after``, ``gain``, ``low`` and ``high``, a 95 % bootstrap interval over groups;
+        ``decided_by`` names the one of them that the verdict is about;
         ``verdict`` is ``"better"`` or ``"worse"`` where that of AP50 keeps off 0, else ``"same"``.
     said : str
         The same in a sentence.
@@ -99,6 +102,7 @@ def judged(before: Mapping[str, Tally], after: Mapping[str, Tally]) -> dict[str,
         verdict = "better" if one["gain"] > 0 else "worse"
     return {
         "verdict": verdict,
+        "decided_by": FIGURES[0],
         "n_objects": sum(tally.objects for tally in before.values()),
         "n_groups": len(groups),
         "figures": figures,

@@ -16,6 +16,19 @@ METHODS = {
 }
 """Method → title and explanation."""
 
+FINDING = {
+    "boxes": (
+        "Boxes only (quick to label)",
+        "Learns where objects lie, and outlines by what SAM makes of each box and by the colours "
+        "in it; no outline of yours is looked at",
+    ),
+    "decoder": (
+        "Boxes and outlines",
+        "Learns where objects lie, and their outlines as you drew them",
+    ),
+}
+"""The same of models that find objects by themselves."""
+
 
 @dataclass(frozen=True)
 class Base:
@@ -30,6 +43,11 @@ class Base:
     card: ModelCard
     methods: tuple[str, ...]
 
+    def said(self, method: str) -> tuple[str, str]:
+        """Return a method's title and explanation."""
+        known = FINDING if self.card.finds == "objects" else METHODS
+        return known.get(method, (method, ""))
+
 
 def bases(registry: ModelRegistry) -> list[Base]:
     """Return the models whose weights are here and that offer to be trained.
@@ -37,15 +55,14 @@ def bases(registry: ModelRegistry) -> list[Base]:
     Heavy at the first call, since it asks the networks: not for the window's thread.
     """
     from napari_histosam.models.trained import methods_of
-    from napari_histosam.models.window_trainable import learns_windows
 
     found = []
     for card in registry.cards().values():
         if not card.files or not registry.is_ready(card.name) or registry.needs_consent(card.name):
             continue
-        if learns_windows(card):
-            continue  # the tab measures by prompts; `histosam train` trains these
-        methods = methods_of(card)
+        methods: list[str] = list(methods_of(card))
+        if methods and card.finds == "objects":
+            methods = list(FINDING)
         if methods:
             found.append(Base(card, tuple(methods)))
     # What was made here last is what one goes on with.

@@ -16,6 +16,7 @@ import psutil
 from napari_histosam.errors import InputError
 from napari_histosam.train.finetune.costs import Costs
 from napari_histosam.viewer.learning import ledger
+from napari_histosam.viewer.learning.order import method_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +80,7 @@ def costs_of(
 
 def _command(model: str, method: str, threads: int | None) -> list[str]:
     made = [sys.executable, "-m", "napari_histosam", "train", "--probe", "--json"]
-    made += ["--model", model, "--method", method]
+    made += ["--model", model, *method_arguments(method)]
     return made if threads is None else [*made, "--threads", str(threads)]
 
 

@@ -34,7 +34,7 @@ class Order:
     objects : int
         How many objects they hold.
     model, method : str
-        The base and one of its methods.
+        The base and one of its methods, as `napari_histosam.viewer.learning.bases` has them.
     epochs : int
     data : str
         Name of the data set.
@@ -84,7 +84,7 @@ class Order:
 
     def train_arguments(self, data: Path, out: Path) -> list[str]:
         """Return the command line that trains and compares."""
-        made = ["train", str(data), "--model", self.model, "--method", self.method]
+        made = ["train", str(data), "--model", self.model, *method_arguments(self.method)]
         made += ["--epochs", str(self.epochs), "--out", str(out), "--name", self.name]
         made += ["--max-objects", str(JUDGED)]
         if self.threads is not None:
@@ -96,6 +96,13 @@ class Order:
         """The order in a few words."""
         slides = f"{len(self.slides)} slide{'s' * (len(self.slides) != 1)}"
         return f"{self.model} · {self.method} · {slides}, {self.objects} objects"
+
+
+def method_arguments(method: str) -> list[str]:
+    """Return what `histosam train` calls one of the tab's methods."""
+    if method == "boxes":
+        return ["--method", "decoder", "--boxes-only"]
+    return ["--method", method]
 
 
 def data_name(slides: Sequence[str]) -> str:

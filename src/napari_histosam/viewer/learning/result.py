@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from napari_histosam.viewer.learning.course import Course
 
 FIGURES = {"iou_click1": "1 click", "iou_click3": "3 clicks", "iou_box": "Box"}
+FOUND = {"ap50": "Found at IoU 0.5 (AP50)", "dice": "Dice", "iou": "Mean IoU", "auc": "Pixel AUC"}
+"""The same of models that find objects or regions by themselves."""
+
+_MEASURES = {"iou": "mean IoU", "ap50": "AP50", "dice": "Dice"}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table: mean IoU before and after.
+    """One line of the table: a figure before and after.
 
     Parameters
     ----------
@@ -59,6 +63,8 @@ class Result:
         The verdict in one sentence.
     n_objects, n_groups : int
         Objects and slides (or patients) held out.
+    heading : str
+        What the figures are.
     figures : tuple of Figure
     best, worst : tuple of Change
     """
@@ -69,6 +75,7 @@ class Result:
     words: str
     n_objects: int
     n_groups: int
+    heading: str
     figures: tuple[Figure, ...]
     best: tuple[Change, ...]
     worst: tuple[Change, ...]
@@ -80,9 +87,11 @@ def read_result(course: Course) -> Result | None:
     found = said.get("comparison")
     if not isinstance(found, dict):
         return None
+    alone = "decided_by" in found
     figures = tuple(
         Figure(title, *(float(found["figures"][key][k]) for k in ("before", "after", "gain")))
-        for key, title in FIGURES.items()
+        for key, title in (FOUND if alone else FIGURES).items()
+        if key in found["figures"]
     )
     gallery = course.read("run/gallery/gallery")
     base = str(said["base"])
@@ -93,6 +102,7 @@ def read_result(course: Course) -> Result | None:
         words=_words(found, base),
         n_objects=int(found["n_objects"]),
         n_groups=int(found["n_groups"]),
+        heading="Without prompts" if alone else "Mean IoU",
         figures=figures,
         best=_changes(course, gallery, "best"),
         worst=_changes(course, gallery, "worst"),
@@ -100,10 +110,11 @@ def read_result(course: Course) -> Result | None:
 
 
 def _words(found: dict[str, Any], base: str) -> str:
-    whole = found["figures"]["iou"]
+    by = found.get("decided_by", "iou")
+    whole = found["figures"][by]
     where = f"{found['n_objects']} objects of {_many(int(found['n_groups']), 'slide')} held out"
     gain, low, high = (f"{whole[key]:+.3f}" for key in ("gain", "low", "high"))
-    change = f"mean IoU {whole['before']:.3f} → {whole['after']:.3f}"
+    change = f"{_MEASURES.get(by, by)} {whole['before']:.3f} → {whole['after']:.3f}"
     change = f"{change} ({gain}; 95 % {low} to {high})".replace("-", "\N{MINUS SIGN}")
     start = {
         "better": f"Better than {base}",
@@ -136,12 +147,13 @@ def card_lines(card: ModelCard) -> list[str]:
     lines = [f"Trained from {made.base} ({made.method}) on {made.date[:10]}, data: {made.data}"]
     figures = [
         f"{title} {made.figures[key]['before']:.2f} → {made.figures[key]['after']:.2f}"
-        for key, title in FIGURES.items()
+        for key, title in (FOUND if card.finds else FIGURES).items()
         if isinstance(made.figures.get(key), dict)
     ]
     if figures:
         objects = made.figures.get("n_objects")
-        lines.append(f"IoU on {objects} objects held out: {', '.join(figures)}")
+        start = "On" if card.finds else "IoU on"
+        lines.append(f"{start} {objects} objects held out: {', '.join(figures)}")
     words = {"better": "better than", "worse": "worse than", "same": "no clear difference to"}
     if made.verdict in words:
         lines.append(f"Verdict: {words[made.verdict]} its base")
