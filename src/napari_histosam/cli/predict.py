@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,13 @@ from napari_histosam.errors import InputError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_histosam.exchange import ExportOptions
     from napari_histosam.jobs import Progress
     from napari_histosam.models.automatic import AutomaticModel
     from napari_histosam.session.automate import AutomateRequest, Outcome
+    from napari_histosam.session.automate.looking import Looker
     from napari_histosam.slide import Slide
     from napari_histosam.store import ObjectStore
 
@@ -52,6 +54,11 @@ def add_to(commands: Any) -> ArgumentParser:
         help="a file, or of several slides a folder that gets a GeoJSON file of each",
     )
     made.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    made.add_argument(
+        "--scheduler",
+        metavar="ADDR",
+        help="have the workers of this dask scheduler look, on other machines too",
+    )
     add_origin_to(made)
     return made
 
@@ -66,6 +73,7 @@ class _Order:
     least_score: float
     class_name: str | None
     skip_glass: bool
+    look: Callable[[Slide], Looker | None]
 
 
 def run(args: Namespace) -> tuple[dict[str, Any], str]:
@@ -96,11 +104,12 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     loaded: Any = registry.load(
         args.model, device=args.device, files=args.weights, say=warnings.append
     )
-    order = _Order(loaded, options, roi, args.score, args.class_name, not args.glass)
     rows = []
-    for path, out in targets:
-        with open_slide(path) as slide:
-            rows.append(_one(slide, out, order))
+    with _lookers(args, loaded) as look:
+        order = _Order(loaded, options, roi, args.score, args.class_name, not args.glass, look)
+        for path, out in targets:
+            with open_slide(path) as slide:
+                rows.append(_one(slide, out, order))
     for _, out in targets:
         _remove(_part(out))
     seconds = round(time.perf_counter() - start, 3)
@@ -135,7 +144,7 @@ def _one(slide: Slide, out: Path, order: _Order) -> dict[str, Any]:
             "be far from what it learned."
         )
     with _opened(_part(out), slide, order.model, request) as store:
-        outcome = _found(slide, store, order.model, request)
+        outcome = _found(slide, store, order.model, request, order.look(slide))
         report = write(
             store.iterate(),
             out,
@@ -154,14 +163,34 @@ def _one(slide: Slide, out: Path, order: _Order) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _lookers(args: Namespace, model: AutomaticModel) -> Iterator[Callable[[Slide], Looker | None]]:
+    """Give what returns who looks at a slide's tiles: workers of a scheduler, or None for here."""
+    if args.scheduler is None:
+        yield lambda slide: None
+        return
+    from napari_histosam.jobs.cluster import connected
+    from napari_histosam.session.automate.elsewhere import LookElsewhere, sight_of
+
+    files = tuple(str(path.absolute()) for path in args.weights or ())
+    with connected(args.scheduler) as cluster:
+        yield lambda slide: LookElsewhere(cluster, sight_of(slide, model, files, args.device))
+
+
 def _found(
-    slide: Slide, store: ObjectStore, model: AutomaticModel, request: AutomateRequest
+    slide: Slide,
+    store: ObjectStore,
+    model: AutomaticModel,
+    request: AutomateRequest,
+    look: Looker | None,
 ) -> Outcome:
     """Run, or go on with, what the store's journal tells of."""
     from napari_histosam.session.automate import automate
 
     try:
-        return automate(slide, store, model, request, report=_show(slide.name), repeat=False)
+        return automate(
+            slide, store, model, request, report=_show(slide.name), look=look, repeat=False
+        )
     except KeyboardInterrupt:
         sys.stderr.write("\nWhat was found so far is kept: run the same command again to go on.\n")
         raise
