@@ -32,8 +32,13 @@ def histosam(capsys):
 
 @pytest.fixture(scope="module")
 def scheduler():
+    # Threads of this process answer by TCP, as other machines would, and start at once.
     with LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp",
+        dashboard_address=None,
     ) as cluster:
         yield cluster.scheduler_address
 

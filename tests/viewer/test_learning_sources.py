@@ -17,7 +17,7 @@ from napari_histosam.train.dataset.build import build
 from napari_histosam.train.dataset.request import Request
 from napari_histosam.viewer.learning import sources
 from napari_histosam.viewer.learning.shelf import Shelf
-from napari_histosam.viewer.learning.sources import Teaching, advice
+from napari_histosam.viewer.learning.sources import Teaching, advice, lacks_background
 
 
 def nothing():
@@ -93,6 +93,17 @@ def test_one_sentence_says_whether_it_suffices(bench, counts, level, words):
     assert words in found.text
     assert found.enough == (level != "no")
     assert found.text.endswith(".")
+
+
+def test_who_finds_by_himself_must_see_background(bench):
+    slide = Teaching("a", "a.svs", bench.root, {"Tumor": 30})
+    full = replace(slide, name="b.svs", regions=1)
+    assert lacks_background([slide, slide]).level == "no"
+    assert "Mark view as fully labelled" in lacks_background([slide]).text
+    some = lacks_background([slide, full])
+    assert some.enough
+    assert "a.svs" in some.text
+    assert lacks_background([full, full]) is None
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ class PlanBox(QGroupBox):
         self.epochs.setValue(EPOCHS)
         self.epochs.setToolTip("How often each window is looked at, at most")
         self.takes = note()
+        self.lacking = note()
+        self.lacking.hide()
         self.start = button(
             "Start training", "Trains beside the window; work on meanwhile", self._go
         )
@@ -58,6 +60,7 @@ class PlanBox(QGroupBox):
         form.addRow("Epochs", self.epochs)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
+        layout.addWidget(self.lacking)
         layout.addWidget(self.takes)
         layout.addLayout(row(self.start, stretch=True))
         self.base.currentIndexChanged.connect(self._on_base)
@@ -104,9 +107,16 @@ class PlanBox(QGroupBox):
         if self._filling:
             return
         one, enough = self.chosen, self._desk.shelf.advice.enough
+        lacking = None if one is None or not enough else self._desk.lacks(one)
+        self.lacking.setVisible(lacking is not None)
+        if lacking is not None:
+            self.lacking.setText(dotted(DOUBT if lacking.enough else BAD, lacking.text))
+            enough = lacking.enough
         self.start.setEnabled(one is not None and enough)
         if one is None:
             self.takes.setText("Looking for models that can be trained…")
+        elif lacking is not None and not enough:
+            self.takes.setText("")
         elif not enough:
             self.takes.setText("Time and memory are measured once there are two slides.")
         elif not self.isVisible():

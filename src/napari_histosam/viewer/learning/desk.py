@@ -17,11 +17,13 @@ from napari_histosam.viewer.learning.measuring import Trouble, costs_of
 from napari_histosam.viewer.learning.order import Order, data_name, model_name, spare_threads
 from napari_histosam.viewer.learning.result import Result, read_result
 from napari_histosam.viewer.learning.shelf import Shelf
+from napari_histosam.viewer.learning.sources import lacks_background
 
 if TYPE_CHECKING:
     from napari_histosam.jobs import JobRunner, RunningJob
     from napari_histosam.train.finetune.costs import Costs
     from napari_histosam.viewer.controller import Controller
+    from napari_histosam.viewer.learning.sources import Advice
     from napari_histosam.viewer.workbench import Workbench
 
 
@@ -96,6 +98,10 @@ class Desk:
             return found
         return estimate(found, work_ahead(base.card, self.shelf.chosen, epochs))
 
+    def lacks(self, base: Base) -> Advice | None:
+        """Say what the chosen slides lack for a base, beyond what every one needs."""
+        return lacks_background(self.shelf.chosen) if base.card.finds else None
+
     def forget_troubles(self) -> None:
         """Measure again what could not be measured."""
         self._costs = {k: v for k, v in self._costs.items() if not isinstance(v, Trouble)}
@@ -139,11 +145,14 @@ class Desk:
         """
         if not self.shelf.advice.enough:
             raise InputError(self.shelf.advice.text)
+        card = self.workbench.registry.get(model)
+        lacking = self.lacks(Base(card, (method,)))
+        if lacking is not None and not lacking.enough:
+            raise InputError(lacking.text)
         self._refuse_two()
         slides = self.shelf.chosen
         names = tuple(one.name for one in slides)
         data = data_name(names)
-        card = self.workbench.registry.get(model)
         costs = self._costs.get((model, method))
         takes = None
         if costs is not None and not isinstance(costs, Trouble):

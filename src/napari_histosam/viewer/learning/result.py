@@ -145,14 +145,15 @@ def card_lines(card: ModelCard) -> list[str]:
     if made is None:
         return []
     lines = [f"Trained from {made.base} ({made.method}) on {made.date[:10]}, data: {made.data}"]
+    prompted = not made.figures.keys().isdisjoint(FIGURES)
     figures = [
         f"{title} {made.figures[key]['before']:.2f} → {made.figures[key]['after']:.2f}"
-        for key, title in (FOUND if card.finds else FIGURES).items()
+        for key, title in (FIGURES if prompted else FOUND).items()
         if isinstance(made.figures.get(key), dict)
     ]
     if figures:
         objects = made.figures.get("n_objects")
-        start = "On" if card.finds else "IoU on"
+        start = "IoU on" if prompted else "On"
         lines.append(f"{start} {objects} objects held out: {', '.join(figures)}")
     words = {"better": "better than", "worse": "worse than", "same": "no clear difference to"}
     if made.verdict in words:

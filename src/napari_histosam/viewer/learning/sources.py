@@ -175,6 +175,29 @@ def advice(chosen: Sequence[Teaching]) -> Advice:
     return Advice(found.level, f"{found.text} {rest}")
 
 
+def lacks_background(chosen: Sequence[Teaching]) -> Advice | None:
+    """Say whether a model that finds things by itself can learn what is background.
+
+    Returns
+    -------
+    Advice or None
+        Level ``"no"`` where no slide has an area in which everything is labelled, ``"little"``
+        where some lack one; None where all have one.
+    """
+    full = [one for one in chosen if one.count]
+    bare = [one.name for one in full if not one.regions]
+    if not bare:
+        return None
+    how = "zoom to a part in which every object is labelled and press Mark view as fully labelled."
+    if len(bare) == len(full):
+        return Advice(
+            "no",
+            f"A model that finds objects by itself must also see where there are none: {how}",
+        )
+    names = ", ".join(bare[:3]) + (" …" if len(bare) > 3 else "")
+    return Advice("little", f"Nothing is known of the background of {names}: there, too, {how}")
+
+
 def _judged(chosen: Sequence[Teaching]) -> Advice:
     full = [one for one in chosen if one.count]
     objects, groups = sum(one.count for one in full), groups_of(full)
