@@ -44,7 +44,8 @@ def run(
             f"What training {plan.model} costs cannot be measured ahead: leave --probe away, and "
             "follow run.json, which tells the steps."
         )
-    division = division_of(plan)
+    card = registry.get(plan.model)
+    division = division_of(plan, card)
     name = name_for(registry, plan, args.name)
     if args.finish:
         told = ask_to_finish(plan)
@@ -57,7 +58,7 @@ def run(
     if status.get("early") and not status.get("best_epoch"):
         return status, "\n".join([*status.get("notes", ()), status["message"]])
     found, said = compare(registry, plan, division, known)
-    classes = taught_classes(division, registry.get(plan.model))
+    classes = taught_classes(plan, division, card)
     made = keep(registry, plan, division, name, classes)
     made = judge(registry, made, found, said)
     write_bytes_atomic(plan.out / "report.json", json.dumps(found, indent=1).encode())

@@ -14,7 +14,8 @@ from napari_histosam.models.detect import detect, mismatch
 from napari_histosam.models.devices import choose_device
 from napari_histosam.models.files import atomic_file
 from napari_histosam.models.sam.build import BUNDLED, fitting_sam
-from napari_histosam.models.sam_lung.frame import AS_SAM
+from napari_histosam.models.sam.bundled import BundledEncoder
+from napari_histosam.models.sam_lung.frame import AS_SAM, bundled_card
 from napari_histosam.models.sam_lung.model import SamLungModel
 from napari_histosam.models.sam_lung.network import (
     WRAPPED,
@@ -58,7 +59,9 @@ def sam_lung_model(
     another number of classes than the card, the classes are numbered.
     """
     tell = say or _log.info
-    net = network(state, source, as_sam=card.recipe.get("encoder") == AS_SAM)
+    net = network_of(card, state, source)
+    if isinstance(net.image_encoder, BundledEncoder) and card.variant != BUNDLED:
+        card = bundled_card(card)
     count = net.outputs - 1
     if count != len(card.classes):
         card = replace(card, classes=tuple(f"Class {n}" for n in range(1, count + 1)))
@@ -66,6 +69,11 @@ def sam_lung_model(
     chosen = choose_device(device)
     tell(chosen.message)
     return SamLungModel(card, net, weights_hash, chosen.name, say)
+
+
+def network_of(card: ModelCard, state: Mapping[str, Tensor], source: str) -> SamLung:
+    """Return `network` as a card's recipe wants it."""
+    return network(state, source, as_sam=card.recipe.get("encoder") == AS_SAM)
 
 
 def network(state: Mapping[str, Tensor], source: str, *, as_sam: bool = False) -> SamLung:
