@@ -16,6 +16,7 @@ from napari_histosam.models.families import family
 from napari_histosam.models.trained import methods_of, plain_state, weights_of
 from napari_histosam.models.window_trainable import (
     UNNAMED,
+    Look,
     WindowTrainable,
     WindowTruth,
     learns_windows,
@@ -98,7 +99,7 @@ def test_a_step_lowers_the_loss_and_changes_only_what_learns(
         torch.manual_seed(3)
         total = 0.0
         with torch.set_grad_enabled(turn == 0):
-            for part in model.losses(inputs, kept, truth):
+            for part in model.losses([Look(inputs, kept, truth)]):
                 names |= set(part)
                 loss = torch.stack(list(part.values())).sum()
                 assert torch.isfinite(loss)

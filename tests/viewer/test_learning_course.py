@@ -48,7 +48,7 @@ def test_from_the_order_to_a_model_that_is_used(bench):
 
     result = read_result(course)
     assert [f.title for f in result.figures] == ["1 click", "3 clicks", "Box"]
-    assert result.n_objects >= 4
+    assert result.n_counted >= 4
     assert result.n_groups == 1
     assert "1 slide held out" in result.words
     for change in (*result.best, *result.worst):

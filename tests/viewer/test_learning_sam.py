@@ -76,7 +76,7 @@ def test_a_sam_learns_and_answers(bench, make_nucleus, tmp_path, variant, method
             assert shown.state == "finished", shown.message
             assert [row["epoch"] for row in shown.epochs] == [0, 1]
             result = desk.result
-            assert (result.base, result.n_objects) == (name, 1)
+            assert (result.base, result.n_counted) == (name, 1)
             desk.use(result.name)
         finally:
             jobs.close()

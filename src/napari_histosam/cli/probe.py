@@ -75,16 +75,17 @@ def _of_windows(registry: ModelRegistry, plan: Plan) -> tuple[dict[str, Any], st
     from napari_histosam.train.finetune.costs import Work
     from napari_histosam.train.windowed.launch import division_of, taught_classes
     from napari_histosam.train.windowed.probe import probe
-    from napari_histosam.train.windowed.windows import Source, cut
+    from napari_histosam.train.windowed.subjects import subject_of
 
-    division, card = division_of(plan), registry.get(plan.model)
-    source = Source(taught_classes(division, card), boxes_only=plan.boxes_only)
+    card = registry.get(plan.model)
+    division, subject = division_of(plan, card), subject_of(card)
+    source = subject.source(taught_classes(plan, division, card), plan)
     train, val, judged = (
-        cut(part, card, source) for part in (division.train, division.val, division.judged)
+        subject.cut(part, card, source) for part in (division.train, division.val, division.judged)
     )
     costs = probe(registry, plan, division.train)
     # What is found is compared window by window.
-    objects = sum(len(source.read(part).truth.boxes) for part in judged)
+    objects = sum(max(len(source.read(part).truth.boxes), 1) for part in judged)
     work = Work(len(train), len(val), objects / max(len(judged), 1), objects, plan.epochs)
     return _estimated(costs, work, plan)
 

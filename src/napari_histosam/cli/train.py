@@ -71,6 +71,11 @@ def add_to(commands: Any) -> ArgumentParser:
         action="store_true",
         help="of models that find objects: learn from the boxes that are listed, read no mask",
     )
+    made.add_argument(
+        "--one-class",
+        metavar="NAME",
+        help="of models that find objects or areas: learn all classes of the data as this one",
+    )
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--devices", type=int, default=1)
     made.add_argument("--nodes", type=int, default=1)
@@ -120,6 +125,7 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         out=args.out or Path(),
         sets=tuple(args.sets or ()),
         boxes_only=args.boxes_only,
+        one_class=args.one_class,
         limit=args.limit,
         rate=args.rate,
         corrections=args.corrections,
@@ -141,6 +147,10 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         raise InputError(
             f"{card.name} learns from prompts for outlines, not from boxes: leave --boxes-only "
             "away, or train des-sam."
+        )
+    if plan.one_class is not None:
+        raise InputError(
+            f"{card.name} learns from prompts and tells no classes apart: leave --one-class away."
         )
     if args.probe:
         return probe.run(registry, plan, args.data is not None)

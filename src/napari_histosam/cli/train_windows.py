@@ -41,7 +41,8 @@ def run(
 
     if args.probe:
         return probe.run(registry, plan, args.data is not None)
-    division = division_of(plan)
+    card = registry.get(plan.model)
+    division = division_of(plan, card)
     name = name_for(registry, plan, args.name)
     if args.finish:
         told = ask_to_finish(plan)
@@ -54,7 +55,7 @@ def run(
     if status.get("early") and not status.get("best_epoch"):
         return status, "\n".join([*status.get("notes", ()), status["message"]])
     found, said = compare(registry, plan, division, known)
-    classes = taught_classes(division, registry.get(plan.model))
+    classes = taught_classes(plan, division, card)
     made = keep(registry, plan, division, name, classes)
     made = judge(registry, made, found, said)
     write_bytes_atomic(plan.out / "report.json", json.dumps(found, indent=1).encode())

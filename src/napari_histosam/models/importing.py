@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SMALL, _DES_SAM, _LUNG = "histosam-small", "des-sam", "sam-lung"
+_BUNDLED = "bundled"
 _SUPPORTED = ("sam", _SMALL, _DES_SAM, _LUNG)
 
 
@@ -108,10 +109,11 @@ def _recognise(path: Path) -> Detected:
         return found
     if found.decoder == _LUNG:
         from napari_histosam.models.sam_lung.load import fitting as fitting_lung
-        from napari_histosam.models.sam_lung.load import whole
+        from napari_histosam.models.sam_lung.load import on_bundled, whole
 
-        fitting_lung(shapes(whole(state, path.name)), path.name)
-        return Detected(_LUNG, None, found.what)
+        full = whole(state, path.name)
+        fitting_lung(shapes(full), path.name)
+        return Detected(_LUNG, _BUNDLED if on_bundled(full) else None, found.what)
     from napari_histosam.models.sam.build import fitting_sam
 
     assert found.variant is not None  # a SAM is recognised by it
@@ -154,8 +156,13 @@ def _new_card(
             return cards[slug]
     files = (WeightFile(f"{slug}{suffix_of(path)}", None, path.stat().st_size, sha),)
     if found.decoder in (_SMALL, _DES_SAM, _LUNG):
+        pattern = cards[found.decoder]
+        if found.decoder == _LUNG and found.variant == _BUNDLED:
+            from napari_histosam.models.sam_lung.frame import bundled_card
+
+            pattern = bundled_card(pattern)
         return replace(
-            cards[found.decoder],
+            pattern,
             name=slug,
             title=f"{path.name}, {found.what}",
             licence="none stated",

@@ -8,12 +8,13 @@ of these through `WindowTrainable`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 UNNAMED = -1
 """The kind of an object whose class is not known."""
 
+UNKNOWN = 255
+"""The area of px of which nothing is known."""
+
 
 @dataclass(frozen=True)
 class WindowTruth:
-    """All that is known of the n objects of one window.
+    """All that is known of one window: of its n objects, or of its areas.
 
     Parameters
     ----------
@@ -40,12 +44,29 @@ class WindowTruth:
         Outlines over the whole window, of those objects that have one; None where none has.
     ignore : (h, w) bool array, optional
         Where it is not known whether there are objects.
+    areas : (h, w) uint8 array, optional
+        The number of each px's class in ``card.classes`` plus 1, 0 where it is none of them,
+        `UNKNOWN` where that is not known.
     """
 
     boxes: NDArray[np.float64]
     kinds: NDArray[np.int64]
     masks: Sequence[NDArray[np.bool_] | None] | None = None
     ignore: NDArray[np.bool_] | None = None
+    areas: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def of_areas(cls, areas: NDArray[np.uint8]) -> WindowTruth:
+        """Return what is known of a window's areas alone."""
+        return cls(np.zeros((0, 4)), np.zeros(0, np.int64), areas=areas)
+
+
+class Look(NamedTuple):
+    """A window as a model gets it: from `prepare`, from `encode`, both on its device; the truth."""
+
+    inputs: Mapping[str, Tensor]
+    kept: Mapping[str, Tensor]
+    truth: WindowTruth
 
 
 @runtime_checkable
@@ -94,18 +115,12 @@ class WindowTrainable(Protocol):
         """
         ...
 
-    def losses(
-        self, inputs: Mapping[str, Tensor], kept: Mapping[str, Tensor], truth: WindowTruth
-    ) -> Iterator[dict[str, Tensor]]:
-        """Yield the loss of one window in parts, by name, to be added.
+    def losses(self, windows: Sequence[Look]) -> Iterator[dict[str, Tensor]]:
+        """Yield the mean loss of windows in parts, by name, to be added.
 
         Whoever asks for the next part has propagated the one before, so that memory holds one.
         What is drawn at random comes from torch's global generator.
         """
-        ...
-
-    def found(self, kept: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
-        """Return what the model as it is now finds in a window of ``size``, width and height."""
         ...
 
     def optimiser(self, rate: float) -> Optimizer:
@@ -122,6 +137,33 @@ class WindowTrainable(Protocol):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take what `state` returned."""
+        ...
+
+
+@runtime_checkable
+class FindsObjects(WindowTrainable, Protocol):
+    """One whose card's ``finds`` is ``"objects"``."""
+
+    def found(self, kept: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
+        """Return what the model as it is now finds in a window of ``size``, width and height."""
+        ...
+
+
+@runtime_checkable
+class FindsAreas(WindowTrainable, Protocol):
+    """One whose card's ``finds`` is ``"regions"``."""
+
+    def likely(self, window: Look) -> NDArray[np.float32]:
+        """Return how likely each px (h, w) of a window is of each of k classes: (k, h, w)."""
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """One whose recipe has its own course of the learning rate."""
+
+    def pace(self, step: int, per_epoch: int, epochs: int) -> float:
+        """Return the share of the peak rate after so many steps, of ``per_epoch`` an epoch."""
         ...
 
 

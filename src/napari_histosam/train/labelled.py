@@ -1,4 +1,4 @@
-"""Reads folders of images with instance masks: ``images/``, ``masks/``, ``index.json``, splits."""
+"""Reads folders of labelled images: ``images/``, ``masks/``, ``index.json``, splits."""
 
 from __future__ import annotations
 
@@ -50,6 +50,9 @@ class Entry:
         Where they are listed and were asked for.
     ignore : Path, optional
         8-bit map, not 0 where it is not known whether there are objects.
+    semantic : bool
+        The mask tells areas, not objects: its labels are those of classes, 0 for none of them and
+        255 for what is unknown.
     """
 
     name: str
@@ -64,9 +67,10 @@ class Entry:
     recorded: Mapping[int, Recorded] = field(default_factory=dict, hash=False)
     boxes: tuple[Boxed, ...] | None = None
     ignore: Path | None = None
+    semantic: bool = False
 
     def class_of(self, label: int) -> str | None:
-        """Return the class of an object, or None where it has none."""
+        """Return the class of an object or area, or None where it has none."""
         return self.classes.get(str(label), self.classes.get("*"))
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -127,7 +131,11 @@ def find_sets(root: Path) -> list[Path]:
 
 
 def entries(
-    folder: Path, splits: Iterable[str] | None = None, *, boxes: bool = False
+    folder: Path,
+    splits: Iterable[str] | None = None,
+    *,
+    boxes: bool = False,
+    areas: bool = False,
 ) -> list[Entry]:
     """Return the images of one set that have instance masks.
 
@@ -140,6 +148,9 @@ def entries(
         splits).
     boxes : bool
         Also those that have boxes only, and the boxes and unknown parts of all.
+    areas : bool
+        Also those that have semantic masks, and the unknown parts of all. Where no size of a px
+        is given but an estimate is (``mpp_estimate``), that one is taken.
 
     Raises
     ------
@@ -151,6 +162,7 @@ def entries(
     wanted = _wanted(folder, None if splits is None else list(splits))
     known = records(folder)
     listed = boxes_of(folder, items) if boxes else {}
+    kinds = ("instance", "semantic") if areas else ("instance",)
     try:
         return [
             Entry(
@@ -159,16 +171,21 @@ def entries(
                 source=str(item["id"]).split("_")[0],
                 image=folder / _inside(item["image"]),
                 mask=folder / _inside(item["mask"]) if "mask" in item else None,
-                mpp=_mpp(item.get("mpp")),
+                mpp=_mpp(item.get("mpp"), item.get("mpp_estimate") if areas else None),
                 group=str(item.get("group") or item.get("slide") or item["id"]),
                 classes=_classes(item),
                 boxes=listed.get(str(item["id"])),
-                ignore=folder / _inside(item["ignore"]) if boxes and "ignore" in item else None,
+                ignore=(
+                    folder / _inside(item["ignore"])
+                    if (boxes or areas) and "ignore" in item
+                    else None
+                ),
+                semantic=_kind(item) == "semantic",
                 **_known(known, str(item["id"])),
             )
             for item in items
             if ("mask" in item or str(item["id"]) in listed)
-            and item.get("mask_kind", "instance") == "instance"
+            and _kind(item) in kinds
             and (wanted is None or str(item["id"]) in wanted)
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -222,11 +239,18 @@ def _known(known: dict[str, Records] | None, name: str) -> dict[str, Any]:
     return {"homes": frozenset(here.homes), "recorded": here.objects}
 
 
+def _kind(item: dict[str, Any]) -> str:
+    return str(item.get("mask_kind", "instance"))
+
+
 def _classes(item: dict[str, Any]) -> dict[str, str]:
     """Return the class of each label: from ``classes``, and from ``objects`` where listed."""
     named = item.get("classes") or {}
     given = named.items() if isinstance(named, dict) else ()
     found = {str(k): str(v) for k, v in given if v is not None}
+    if _kind(item) == "semantic":
+        # What the ground is called is no class, and neither is what nobody labelled.
+        return {k: v for k, v in found.items() if k not in ("0", "255")}
     for one in item.get("objects") or ():
         if one.get("class") is not None:
             found[str(int(one["label"]))] = str(one["class"])
@@ -263,7 +287,8 @@ def _pixels(path: Path, how: int) -> NDArray[Any] | None:
     return cv2.imdecode(data, how) if data.size else None
 
 
-def _mpp(value: Any) -> float | None:
+def _mpp(value: Any, estimate: Any = None) -> float | None:
+    value = estimate if value is None else value
     if value is None:
         return None
     mpp = float(value)

@@ -122,7 +122,7 @@ class _Table(QWidget):
             shown = f'<span style="color:{colour}">{gain}</span>' if colour else gain
             lines.append([one.title, f"{one.before:.3f}", f"{one.after:.3f}", shown])
         slides = f"{result.n_groups} slide{'s' * (result.n_groups != 1)}"
-        lines.append(["n", "", "", f"{result.n_objects} objects, {slides}"])
+        lines.append(["n", "", "", f"{result.n_counted} {result.counted}, {slides}"])
         while len(self.cells) < len(lines):
             self.cells.append([QLabel() for _ in lines[0]])
             for column, cell in enumerate(self.cells[-1]):

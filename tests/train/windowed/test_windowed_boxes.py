@@ -196,24 +196,24 @@ def test_average_precision_by_hand() -> None:
     tally = Tally()
     # Right, wrong, the first one again, right: precision 1, 1/2, 1/3, 2/4 at recalls 1/2 and 1.
     boxes = [[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 9], [20, 0, 30, 8]]
-    tally.add(detections(boxes, [0.9, 0.8, 0.7, 0.6]), truth)
+    tally.match(detections(boxes, [0.9, 0.8, 0.7, 0.6]), truth)
     assert tally.ap50() == pytest.approx((1 + 0.5) / 2)
     assert tally.iou() == pytest.approx((1 + 0.8) / 2)
     assert Tally().ap50() == 0
     empty = Tally()
-    empty.add(detections([], []), truth)
+    empty.match(detections([], []), truth)
     assert empty.ap50() == empty.iou() == 0
     # What lies where nothing is known is not wrong.
     unknown = np.zeros((80, 80), bool)
     unknown[45:, 45:] = True
     mild = Tally()
-    mild.add(detections(boxes[:2], [0.9, 0.8]), replace(truth, ignore=unknown))
+    mild.match(detections(boxes[:2], [0.9, 0.8]), replace(truth, ignore=unknown))
     assert mild.ap50() == pytest.approx(0.5)
     # An outline counts, where there is one.
     mask = np.zeros((12, 40), bool)
     mask[:2, :2] = True
     by_mask = Tally()
-    by_mask.add(detections(boxes[:1], [0.9]), replace(truth, masks=[mask, None]))
+    by_mask.match(detections(boxes[:1], [0.9]), replace(truth, masks=[mask, None]))
     assert by_mask.iou() == pytest.approx(0.5)
     assert by_mask.ap50() == pytest.approx(0.5)
 
@@ -223,8 +223,8 @@ def test_a_verdict_over_groups() -> None:
     good, bad = {}, {}
     for name in "abcdef":
         good[name], bad[name] = Tally(), Tally()
-        good[name].add(detections([[0, 0, 10, 10]], [0.9]), truth)
-        bad[name].add(detections([[40, 0, 50, 10]], [0.9]), truth)
+        good[name].match(detections([[0, 0, 10, 10]], [0.9]), truth)
+        bad[name].match(detections([[40, 0, 50, 10]], [0.9]), truth)
     assert judged(bad, good)["verdict"] == "better"
     assert judged(good, bad)["verdict"] == "worse"
     same = judged(good, good)

@@ -18,6 +18,7 @@ from napari_histosam.train.finetune.plan import Plan
 from napari_histosam.train.labelled import entries
 from napari_histosam.train.windowed.kept import Kept
 from napari_histosam.train.windowed.loop import WindowLoop
+from napari_histosam.train.windowed.validation import Tally
 from napari_histosam.train.windowed.windows import Source, cut
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Toy:
         self.encoded += 1
         return {"boxes": torch.from_numpy(truth.boxes).float()}
 
-    def losses(self, inputs: Any, kept: Any, truth: Any) -> Iterator[dict[str, torch.Tensor]]:
+    def losses(self, windows: Any) -> Iterator[dict[str, torch.Tensor]]:
         noise = torch.rand(1)
         self.drawn.append(float(noise))
         for grow in self.module["grow"]:
@@ -96,7 +97,7 @@ def loop(data: Path, tmp_path: Path) -> Callable[..., tuple[WindowLoop, Toy, Run
         source = Source(CARD.classes, boxes_only=False)
         train, val = (cut(part, CARD, source) for part in (entries(data)[:3], entries(data)[3:]))
         kept = Kept(model, source, folder.features, "sha256:0", torch.device("cpu"))
-        return WindowLoop(plan, model, train, val, folder, kept, {}), model, folder
+        return WindowLoop(plan, model, train, val, folder, kept, {}, Tally), model, folder
 
     return made
 

@@ -34,7 +34,7 @@ from napari_histosam.models.sam.frame import LOW
 from napari_histosam.models.trainable import check_method, trained_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from napari_histosam.models.des_sam.detector import Objectness
     from napari_histosam.models.des_sam.network import DesSam
     from napari_histosam.models.trainable import Method
-    from napari_histosam.models.window_trainable import WindowTruth
+    from napari_histosam.models.window_trainable import Look, WindowTruth
 
 METHODS: tuple[Method, ...] = ("decoder",)
 # Upstream: 0.02 for eight windows a step.
@@ -115,7 +115,13 @@ class DesSamTrainable:
         packed = np.concatenate(bits) if bits else np.zeros((0, LOW * LOW // 8), np.uint8)
         return {"embedding": embedding[0], "teacher": torch.from_numpy(packed).to(device)}
 
-    def losses(
+    def losses(self, windows: Sequence[Look]) -> Iterator[dict[str, Tensor]]:
+        """Yield, of one window after another, the losses of detector and masks."""
+        for window in windows:
+            for part in self._losses(*window):
+                yield {name: value / len(windows) for name, value in part.items()}
+
+    def _losses(
         self, inputs: Mapping[str, Tensor], kept: Mapping[str, Tensor], truth: WindowTruth
     ) -> Iterator[dict[str, Tensor]]:
         """Yield the detector's losses, then those of the masks of few proposals at a time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from napari_histosam.errors import InputError
 from napari_histosam.models.prompts import check_image
-from napari_histosam.models.sam.build import PATCH
+from napari_histosam.models.sam.build import BUNDLED, PATCH, PIXEL_MEAN, PIXEL_STD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 MEAN, STD = (0.709, 0.381, 0.224), (0.127, 0.079, 0.043)
 # An encoder that keeps SAM's positions and windows: the card's ``recipe["encoder"]``.
 AS_SAM = "sam"
+# Of the side of a window, behind the bundled encoder.
+_COARSE = 128
+# It looks at less at a time, and knows its pixels scaled as SAM has them.
+_BUNDLED_SIDE = 512
+_SCALED = {"mean": [v / 255 for v in PIXEL_MEAN], "std": [v / 255 for v in PIXEL_STD]}
 _WHITE = 255
+
+
+def bundled_card(card: ModelCard) -> ModelCard:
+    """Return the card of a model behind the bundled encoder, made of that of one behind a ViT."""
+    return replace(
+        card, variant=BUNDLED, window_px=_BUNDLED_SIDE, recipe={**card.recipe, **_SCALED}
+    )
 
 
 @dataclass(frozen=True)
@@ -54,16 +66,20 @@ class Pixels:
             tuple(map(float, card.recipe.get(name, known)))
             for name, known in (("mean", MEAN), ("std", STD))
         )
-        side = card.window_px
-        if side <= 0 or side % PATCH or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        side, step = card.window_px, _COARSE if card.variant == BUNDLED else PATCH
+        if side <= 0 or side % step or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise InputError(
-                f"The card of {card.name} must name a window that is a multiple of {PATCH} px, and "
+                f"The card of {card.name} must name a window that is a multiple of {step} px, and "
                 "three numbers each for mean and std: repair or remove it."
             )
         return cls(side, mean, std)
 
     def tensor(self, image: NDArray[np.uint8]) -> Tensor:
-        """Return (3, side, side) float32 of a window (h, w, 3); what it lacks becomes white.
+        """Return `scaled` of `square` of a window (h, w, 3): (3, side, side) float32."""
+        return self.scaled(self.square(image))
+
+    def square(self, image: NDArray[np.uint8]) -> Tensor:
+        """Return (3, side, side) uint8 of a window (h, w, 3); what it lacks becomes white.
 
         Raises
         ------
@@ -79,5 +95,10 @@ class Pixels:
             )
         square = np.full((self.side, self.side, 3), _WHITE, np.uint8)
         square[:height, :width] = image
-        x = torch.from_numpy(square.transpose(2, 0, 1).copy()).float() / _WHITE
-        return (x - torch.tensor(self.mean).view(3, 1, 1)) / torch.tensor(self.std).view(3, 1, 1)
+        return torch.from_numpy(square.transpose(2, 0, 1).copy())
+
+    def scaled(self, rgb: Tensor) -> Tensor:
+        """Return pixels (..., 3, h, w), uint8, or float of 0 to 1, as the network wants them."""
+        x = rgb if rgb.is_floating_point() else rgb.float() / _WHITE
+        mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return (x - mean) / std

@@ -9,11 +9,14 @@ import numpy as np
 from scipy import ndimage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Mask = NDArray[np.bool_]
 
 IGNORED = 255
+_RANKS = 1001
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,107 @@ class Confusion:
     def dice(self) -> NDArray[np.float64]:
         """The Dice coefficient of each class; NaN where it was neither there nor found."""
         return _share(2 * np.diag(self.counts), self.counts.sum(0) + self.counts.sum(1))
+
+
+class AreaFigures:
+    """Adds up images in which a model told areas.
+
+    Parameters
+    ----------
+    classes : int
+        Without what is none of them.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self._by_image: list[tuple[str, Confusion]] = []
+        # How many px of a class, and how many others, were held for so likely.
+        self._ranks = np.zeros((classes, 2, _RANKS), np.int64)
+
+    @classmethod
+    def of(cls, several: Sequence[AreaFigures]) -> AreaFigures:
+        """Return several together; one that is there twice counts twice."""
+        out = cls(several[0].classes)
+        for one in several:
+            out._by_image += one._by_image
+            out._ranks += one._ranks
+        return out
+
+    @property
+    def images(self) -> int:
+        """How many images there were."""
+        return len(self._by_image)
+
+    def add(self, image: str, likely: NDArray[np.float32], truth: NDArray[np.uint8]) -> None:
+        """Add an image, or a further part of the one that was added last.
+
+        Parameters
+        ----------
+        image : str
+            Its name.
+        likely : (k, h, w) float array
+            See `napari_histosam.models.automatic.RegionModel`.
+        truth : (h, w) uint8 array
+            Class plus 1, 0 for none of them, 255 for what is unknown.
+        """
+        known = truth != IGNORED
+        one = Confusion.of(told(likely), truth, self.classes + 1)
+        if self._by_image and self._by_image[-1][0] == image:
+            one += self._by_image.pop()[1]
+        self._by_image.append((image, one))
+        for number, own in enumerate(likely, 1):
+            rank = (own[known] * (_RANKS - 1)).round().clip(0, _RANKS - 1).astype(np.int64)
+            is_it = truth[known] == number
+            for row, chosen in enumerate((~is_it, is_it)):
+                self._ranks[number - 1, row] += np.bincount(rank[chosen], minlength=_RANKS)
+
+    def dice(self) -> float:
+        """Return the mean Dice over images and classes; 1 where a class is rightly nowhere."""
+        return self._mean("dice")
+
+    def iou(self) -> float:
+        """Return the mean IoU over images and classes, see `dice`."""
+        return self._mean("iou")
+
+    def auc(self) -> float | None:
+        """Return how likely a px of a class is held for likelier of it than any other px.
+
+        The area under the ROC curve over the px of all images, averaged over classes; None if no
+        class is both there and not there. Probabilities count to a thousandth.
+        """
+        found = []
+        for others, own in self._ranks:
+            pairs = int(own.sum()) * int(others.sum())
+            if pairs:
+                below = np.concatenate([[0], np.cumsum(others)[:-1]])
+                found.append(float((own * (below + others / 2)).sum() / pairs))
+        return float(np.mean(found)) if found else None
+
+    def whole(self) -> Confusion:
+        """Return the px of all images together."""
+        counts = np.zeros((self.classes + 1, self.classes + 1), np.int64)
+        return Confusion(sum((one.counts for _, one in self._by_image), counts))
+
+    def false_shares(self) -> list[float]:
+        """Return the share of px that were held for a class, of each image that shows none."""
+        without = [one.counts for _, one in self._by_image if not one.counts[1:].any()]
+        return [float(counts[0, 1:].sum() / counts.sum()) for counts in without if counts.any()]
+
+    def _mean(self, name: str) -> float:
+        if not self._by_image:
+            return 0.0
+        values = np.stack([getattr(one, name)[1:] for _, one in self._by_image])
+        return float(np.where(np.isnan(values), 1.0, values).mean())
+
+
+def told(likely: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return what each px most likely is, (h, w): class plus 1, 0 for none of the k classes.
+
+    Parameters
+    ----------
+    likely : (k, h, w) float array
+    """
+    return np.concatenate([1 - likely.sum(0, keepdims=True), likely]).argmax(0).astype(np.uint8)
 
 
 def border_distance(found: Mask, truth: Mask, percent: float = 95.0) -> float | None:

@@ -49,6 +49,7 @@ COLUMNS = (
     "val_dice",
     "val_score_error",
     "val_ap50",
+    "val_auc",
     "best",
 )
 

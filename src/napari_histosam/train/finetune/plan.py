@@ -54,6 +54,9 @@ class Plan:
         Names of the sets to use; all where empty.
     boxes_only : bool
         Of models that learn from whole windows: learn from boxes and read no mask.
+    one_class : str, optional
+        Of models that learn from whole windows: learn all that the data tells apart as one class
+        of this name.
     limit : int, optional
         Use so many training images, drawn by the seed.
     devices, nodes : int
@@ -80,6 +83,7 @@ class Plan:
     corrections: float = 4.0
     sets: tuple[str, ...] = ()
     boxes_only: bool = False
+    one_class: str | None = None
     limit: int | None = None
     devices: int = 1
     nodes: int = 1
@@ -97,6 +101,8 @@ class Plan:
                 raise InputError(f"--{name.replace('_', '-')} must be {low} or more, not {value}.")
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise InputError(f"--rate must be a number above 0, not {self.rate}.")
+        if self.one_class is not None and not self.one_class.strip():
+            raise InputError("--one-class needs a name that is not empty, such as Tumour.")
         if not 0 <= self.corrections < math.inf:
             raise InputError(f"--corrections must be 0 or more, not {self.corrections}.")
 

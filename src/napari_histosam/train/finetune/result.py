@@ -116,7 +116,7 @@ def judge(
     assert card.trained is not None
     figures = {
         **card.trained.figures,
-        **{k: comparison[k] for k in ("n_objects", "n_groups")},
+        **{k: v for k, v in comparison.items() if k.startswith("n_")},
         **comparison["figures"],
     }
     trained = replace(card.trained, verdict=comparison["verdict"], figures=figures)

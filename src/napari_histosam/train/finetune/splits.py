@@ -50,8 +50,11 @@ class Division:
         return self.test or self.val
 
 
-def divide(plan: Plan, *, boxes: bool = False) -> Division:
-    """Return the division of a plan's data; ``boxes`` also takes images that have boxes only.
+def divide(plan: Plan, *, boxes: bool = False, areas: bool = False) -> Division:
+    """Return the division of a plan's data.
+
+    ``boxes`` and ``areas`` also take other images than those with instance masks, see
+    `napari_histosam.train.labelled.entries`.
 
     Raises
     ------
@@ -68,9 +71,9 @@ def divide(plan: Plan, *, boxes: bool = False) -> Division:
     notes: list[str] = []
     for name in plan.sets or folders:
         folder = folders[name]
-        parts = _named(folder, boxes)
+        parts = _named(folder, boxes, areas)
         if parts is None:
-            found = entries(folder, boxes=boxes)
+            found = entries(folder, boxes=boxes, areas=areas)
         else:
             found, held, aside = parts
             val += held
@@ -78,8 +81,8 @@ def divide(plan: Plan, *, boxes: bool = False) -> Division:
         train += found
     if not train:
         raise InputError(
-            f"{plan.data} holds no image with an instance mask to train on: see its index.json and "
-            "splits.json."
+            f"{plan.data} holds no image with {'a' if areas else 'an instance'} mask to train on: "
+            "see its index.json and splits.json."
         )
     if not val:
         train, val = _held_out(train, plan)
@@ -117,7 +120,9 @@ def data_hash(plan: Plan) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _named(folder: Path, boxes: bool) -> tuple[list[Entry], list[Entry], list[Entry]] | None:
+def _named(
+    folder: Path, boxes: bool, areas: bool
+) -> tuple[list[Entry], list[Entry], list[Entry]] | None:
     names = split_names(folder)
     if not names:
         return None
@@ -130,7 +135,8 @@ def _named(folder: Path, boxes: bool) -> tuple[list[Entry], list[Entry], list[En
             "as one for training: call it train."
         )
     train, val, test = (
-        entries(folder, chosen[part], boxes=boxes) if chosen[part] else [] for part in chosen
+        entries(folder, chosen[part], boxes=boxes, areas=areas) if chosen[part] else []
+        for part in chosen
     )
     return train, val, test
 

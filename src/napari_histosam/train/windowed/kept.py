@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from napari_histosam.models.devices import once_more
 from napari_histosam.models.embedding_cache import EmbeddingCache
 from napari_histosam.models.protocols import Embedding
+from napari_histosam.models.window_trainable import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,10 +21,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_histosam.models.window_trainable import WindowTrainable, WindowTruth
-    from napari_histosam.train.windowed.windows import Part, Seen, Source
+    from napari_histosam.train.windowed.subjects import Reader
+    from napari_histosam.train.windowed.windows import Part, Seen
 
 # As `napari_histosam.train.finetune.features`: the whole set must fit.
 _DISK_BYTES, _RAM_BYTES = 1 << 42, 1 << 30
+
+
+class Known(NamedTuple):
+    """A window: where it lies, its content, and the same as the model gets it."""
+
+    part: Part
+    seen: Seen
+    look: Look
 
 
 class Kept:
@@ -33,7 +43,7 @@ class Kept:
     ----------
     model : WindowTrainable
         On the device.
-    source : Source
+    source : Reader
     folder : Path
     weights_hash : str
         Of the base.
@@ -45,7 +55,7 @@ class Kept:
     def __init__(
         self,
         model: WindowTrainable,
-        source: Source,
+        source: Reader,
         folder: Path,
         weights_hash: str,
         device: torch.device,
@@ -61,8 +71,8 @@ class Kept:
             self.of(part)
             report(number)
 
-    def of(self, part: Part) -> tuple[Seen, dict[str, Tensor], dict[str, Tensor]]:
-        """Return a window, its inputs, and what is kept of it, on the device."""
+    def of(self, part: Part) -> Known:
+        """Return a window, with its inputs and what is kept of it, on the device."""
         seen = self._source.read(part)
         prepared = self._model.prepare(*seen.images)
         inputs = {name: value.to(self._device) for name, value in prepared.items()}
@@ -72,7 +82,7 @@ class Kept:
             made = once_more(lambda: self._encoded(inputs, seen), self._device.type)
             found = self._cache.put(key, made)
         kept = {name: torch.from_numpy(a).to(self._device) for name, a in found.arrays.items()}
-        return seen, inputs, kept
+        return Known(part, seen, Look(inputs, kept, seen.truth))
 
     def _encoded(self, inputs: dict[str, Tensor], seen: Seen) -> Embedding:
         with torch.no_grad(), self._autocast():

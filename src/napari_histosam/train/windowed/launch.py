@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_histosam.errors import InputError
@@ -20,19 +21,25 @@ if TYPE_CHECKING:
     from napari_histosam.train.finetune.splits import Division
 
 
-def division_of(plan: Plan) -> Division:
-    """Return the division of a plan's data, images that have boxes only among them.
+def division_of(plan: Plan, card: ModelCard) -> Division:
+    """Return the division of a plan's data, as the model on the card learns from it.
 
     Raises
     ------
     InputError
-        As `napari_histosam.train.finetune.splits.divide`, or if the plan asks for several devices.
+        As `napari_histosam.train.finetune.splits.divide`, or if the plan asks for several devices,
+        or for boxes where areas are learned.
     """
+    from napari_histosam.train.windowed.subjects import AREAS, subject_of
+
+    subject = subject_of(card)
+    if subject is AREAS and plan.boxes_only:
+        raise InputError(f"{plan.model} learns areas, from masks: leave --boxes-only away.")
     if plan.devices * plan.nodes > 1:
         raise InputError(
             f"{plan.model} is trained on one device: leave --devices and --nodes away."
         )
-    return divide(plan, boxes=True)
+    return divide(plan, **subject.asks)
 
 
 def run(plan: Plan, division: Division, base_hash: str, notes: list[str]) -> dict[str, Any]:
@@ -40,11 +47,11 @@ def run(plan: Plan, division: Division, base_hash: str, notes: list[str]) -> dic
     return launch.run(plan, division, base_hash, notes, _work)
 
 
-def taught_classes(division: Division, card: ModelCard) -> tuple[str, ...]:
-    """Return the classes that a model has after it was trained on a division."""
-    from napari_histosam.train.windowed.windows import class_names
+def taught_classes(plan: Plan, division: Division, card: ModelCard) -> tuple[str, ...]:
+    """Return the classes that a model has after it was trained on a plan's division."""
+    from napari_histosam.train.windowed.subjects import subject_of
 
-    return class_names((*division.train, *division.val, *division.test), card)
+    return subject_of(card).names((*division.train, *division.val, *division.test), card, plan)
 
 
 def trainable(registry: ModelRegistry, plan: Plan, classes: tuple[str, ...]) -> WindowTrainable:
@@ -68,18 +75,19 @@ def _work(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> Non
     from napari_histosam.models.registry import ModelRegistry
     from napari_histosam.train.windowed.kept import Kept
     from napari_histosam.train.windowed.loop import WindowLoop
-    from napari_histosam.train.windowed.windows import Source, cut
+    from napari_histosam.train.windowed.subjects import subject_of
 
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     folder, registry = RunFolder(plan.out), ModelRegistry()
-    classes = taught_classes(division, registry.get(plan.model))
+    classes = taught_classes(plan, division, registry.get(plan.model))
     torch.manual_seed(plan.seed)
     model = trainable(registry, plan, classes)
     model.module.to(fabric.device)
-    source = Source(classes, boxes_only=plan.boxes_only)
-    train = cut(division.train, model.card, source, folder.note)
-    val = cut(division.val, model.card, source, folder.note)
+    subject = subject_of(model.card)
+    source = subject.source(classes, plan)
+    train = subject.cut(division.train, model.card, source, folder.note)
+    val = subject.cut(division.val, model.card, source, folder.note)
     kept = Kept(model, source, folder.features, base_hash, fabric.device, fabric.autocast)
     both = [*train, *val]
 
@@ -88,7 +96,8 @@ def _work(fabric: Fabric, plan: Plan, division: Division, base_hash: str) -> Non
 
     kept.prepare(both, report)
     about = {"base": model.card.name, "base_hash": base_hash, "method": plan.method}
-    loop = WindowLoop(plan, model, train, val, folder, kept, about, fabric.autocast)
+    judge = partial(subject.judge, len(classes))
+    loop = WindowLoop(plan, model, train, val, folder, kept, about, judge, fabric.autocast)
     end = loop.run()
     how = {"best_epoch": end.best_epoch, "early": end.early}
     folder.tell("paused" if end.state == "paused" else "done", end.message, **how)

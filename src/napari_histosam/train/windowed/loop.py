@@ -15,16 +15,18 @@ import torch
 from torch import nn
 
 from napari_histosam.errors import InputError
+from napari_histosam.models.window_trainable import Paced
 from napari_histosam.train.finetune.loop import End
-from napari_histosam.train.windowed.validation import Tally, spread
+from napari_histosam.train.windowed.validation import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from napari_histosam.models.window_trainable import WindowTrainable
+    from napari_histosam.models.window_trainable import Look, WindowTrainable
     from napari_histosam.train.finetune.folder import RunFolder
     from napari_histosam.train.finetune.plan import Plan
+    from napari_histosam.train.windowed.judge import Judge
     from napari_histosam.train.windowed.kept import Kept
     from napari_histosam.train.windowed.windows import Part
 
@@ -50,6 +52,8 @@ class WindowLoop:
     kept : Kept
     about : dict of str
         Metadata of ``best.safetensors``.
+    judge : callable
+        Makes a `Judge`; the first of its figures decides which epoch is the best.
     autocast : callable
         Returns the precision's context.
     """
@@ -63,8 +67,10 @@ class WindowLoop:
         folder: RunFolder,
         kept: Kept,
         about: dict[str, str],
+        judge: Callable[[], Judge],
         autocast: Callable[[], AbstractContextManager] = nullcontext,
     ) -> None:
+        self._judge, self._figure = judge, next(iter(judge().score()))
         self._plan, self._model, self._folder, self._kept = plan, model, folder, kept
         some = min(max(len(train) // _SHARE, _FEWEST), _VALIDATED)
         self._train, self._val, self._about = train, spread(val, some), about
@@ -125,20 +131,22 @@ class WindowLoop:
         self._model.teach(True, epoch)
         self._optimiser.zero_grad()
         sums: dict[str, float] = {}
-        for number in mine:
-            seen, inputs, kept = self._kept.of(self._train[number])
-            for part in self._parts(inputs, kept, seen.truth):
-                total = torch.stack([value.float() for value in part.values()]).sum() / len(mine)
+        most = self._plan.memory_batch or len(mine)
+        for start in range(0, len(mine), most):
+            looks = [self._kept.of(self._train[n]).look for n in mine[start : start + most]]
+            share = len(looks) / len(mine)
+            for part in self._parts(looks):
+                total = torch.stack([value.float() for value in part.values()]).sum() * share
                 total.backward()
                 for name, tensor in part.items():
-                    sums[name] = sums.get(name, 0.0) + float(tensor.detach()) / len(mine)
+                    sums[name] = sums.get(name, 0.0) + float(tensor.detach()) * share
         if not np.isfinite(sum(sums.values())):
             raise InputError(
                 f"The loss is no number any more at {self._where()}: give a lower --rate (it was "
                 f"{self._rate:g})."
             )
         for group in self._optimiser.param_groups:
-            group["lr"] = self._plan.rate_at(self.step, self.steps, self._rate)
+            group["lr"] = self._rate_at(self.step)
         nn.utils.clip_grad_norm_(self._learns, _CLIP)
         self._optimiser.step()
         self.step += 1
@@ -151,9 +159,9 @@ class WindowLoop:
         )
         self._folder.tell("running", f"Training: {self._where()}.", **self._progress())
 
-    def _parts(self, *window: Any) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield the parts of a window's loss, each worked out in the run's precision."""
-        parts = self._model.losses(*window)
+    def _parts(self, looks: Sequence[Look]) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the parts of the loss of windows, each worked out in the run's precision."""
+        parts = self._model.losses(looks)
         while True:
             with self._autocast():
                 part = next(parts, None)
@@ -164,13 +172,10 @@ class WindowLoop:
     def _close_epoch(self) -> None:
         """Validate, keep what is best, report, and write a checkpoint."""
         self._model.teach(False)
-        tally = Tally()
+        judge = self._judge()
         for part in self._val:
-            seen, _, kept = self._kept.of(part)
-            image = seen.images[0]
             with self._autocast():
-                found = self._model.found(kept, (image.shape[1], image.shape[0]))
-            tally.add(found, seen.truth)
+                judge.add(self._model, self._kept.of(part))
         steps = self._sums.pop("steps", 0.0)
         means = {name: value / steps for name, value in self._sums.items()} if steps else {}
         row: dict[str, Any] = {
@@ -178,18 +183,18 @@ class WindowLoop:
             "epoch": self.step // self._per_epoch,
             "step": self.step,
             "steps": self.steps,
-            "rate": self._plan.rate_at(max(self.step - 1, 0), self.steps, self._rate),
+            "rate": self._rate_at(max(self.step - 1, 0)),
             "loss": sum(means.values()) if means else None,
             "parts": means,
-            "val_iou": tally.iou(),
-            "val_ap50": tally.ap50(),
+            **{f"val_{name}": value for name, value in judge.score().items()},
         }
         self._sums = {}
-        row["best"] = row["val_ap50"] > self._best + _LEAST_GAIN
+        deciding = row[f"val_{self._figure}"]
+        row["best"] = deciding > self._best + _LEAST_GAIN
         row["seconds"] = self._time()
         self._epochs.append(row)
         if row["best"]:
-            self._best, self._best_epoch = row["val_ap50"], row["epoch"]
+            self._best, self._best_epoch = deciding, row["epoch"]
             self._folder.save_best(self._model.state(), self._about)
         self._folder.append(row)
         self._folder.write_log(self._epochs)
@@ -251,5 +256,10 @@ class WindowLoop:
             "steps": self.steps,
             "epoch": self.step // self._per_epoch,
             "best_epoch": self._best_epoch,
-            "best_val_ap50": self._best,
+            f"best_val_{self._figure}": self._best,
         }
+
+    def _rate_at(self, step: int) -> float:
+        if isinstance(self._model, Paced):
+            return self._rate * self._model.pace(step, self._per_epoch, self._plan.epochs)
+        return self._plan.rate_at(step, self.steps, self._rate)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
+from napari_histosam.models.window_trainable import Look
 from napari_histosam.train.finetune.costs import Costs, peak_gigabytes
 from napari_histosam.train.finetune.launch import make_fabric
+from napari_histosam.train.windowed.kept import Known
 from napari_histosam.train.windowed.launch import trainable
-from napari_histosam.train.windowed.windows import Source, class_names, cut
+from napari_histosam.train.windowed.subjects import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,12 +47,14 @@ def probe(registry: ModelRegistry, plan: Plan, found: Sequence[Entry]) -> Costs:
     fabric = make_fabric(plan)
     fabric.launch()
     torch.manual_seed(plan.seed)
-    classes = class_names(found, registry.get(plan.model))
+    card = registry.get(plan.model)
+    subject = subject_of(card)
+    classes = subject.names(found, card, plan)
     model = trainable(registry, plan, classes)
     model.module.to(fabric.device)
-    source = Source(classes, boxes_only=False)
-    read = [source.read(part) for part in cut(found, model.card, source)]
-    seen = max(read, key=lambda one: len(one.truth.boxes))
+    source = subject.source(classes, plan)
+    read = [(part, source.read(part)) for part in subject.cut(found, model.card, source)]
+    part, seen = max(read, key=lambda one: len(one[1].truth.boxes))
     prepared = model.prepare(*seen.images)
     inputs = {name: value.to(fabric.device) for name, value in prepared.items()}
     start = time.time() - psutil.Process().create_time()
@@ -60,27 +64,27 @@ def probe(registry: ModelRegistry, plan: Plan, found: Sequence[Entry]) -> Costs:
             return model.encode(inputs, seen.truth)
 
     kept, encoding = _timed(encode, fabric.device)
+    known = Known(part, seen, Look(inputs, kept, seen.truth))
     optimiser = model.optimiser(plan.rate or model.rate)
 
     def learn() -> None:
         model.teach(True)
         optimiser.zero_grad()
-        parts = model.losses(inputs, kept, seen.truth)
+        losses = model.losses([known.look])
         while True:
             with fabric.autocast():
-                part = next(parts, None)
-            if part is None:
+                some = next(losses, None)
+            if some is None:
                 break
-            torch.stack([value.float() for value in part.values()]).sum().backward()
+            torch.stack([value.float() for value in some.values()]).sum().backward()
         optimiser.step()
         model.teach(False)
 
     _, learning = _timed(learn, fabric.device)
-    height, width = seen.images[0].shape[:2]
 
-    def look() -> Any:
+    def look() -> None:
         with fabric.autocast():
-            return model.found(kept, (width, height))
+            subject.judge(len(classes)).add(model, known)
 
     _, looking = _timed(look, fabric.device)
     kind = fabric.device.type

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_histosam.models.automatic import Detections
-    from napari_histosam.models.window_trainable import WindowTruth
+    from napari_histosam.models.window_trainable import FindsObjects, WindowTruth
+    from napari_histosam.train.windowed.kept import Known
 
 # From this IoU on, an object counts as found.
 FOUND = 0.5
@@ -46,7 +47,7 @@ def box_overlaps(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDA
 
 
 class Tally:
-    """Adds up windows."""
+    """Adds up windows: a `Judge` of what was found as objects."""
 
     def __init__(self) -> None:
         self._hits: list[tuple[float, bool]] = []
@@ -62,11 +63,22 @@ class Tally:
         return out
 
     @property
-    def objects(self) -> int:
+    def count(self) -> int:
         """How many true objects there were."""
         return len(self._best)
 
-    def add(self, found: Detections, truth: WindowTruth) -> None:
+    def add(self, model: Any, known: Known) -> None:
+        """Have a model find the objects of a window, and match them."""
+        image = known.seen.images[0]
+        size = image.shape[1], image.shape[0]
+        found = cast("FindsObjects", model).found(known.look.kept, size)
+        self.match(found, known.look.truth)
+
+    def score(self) -> dict[str, float]:
+        """Return AP50, by which a model is judged, and the mean IoU."""
+        return {"ap50": self.ap50(), "iou": self.iou()}
+
+    def match(self, found: Detections, truth: WindowTruth) -> None:
         """Match the objects of a window: the most certain first, each true one once.
 
         A find of which more than half lies where nothing is known counts for nothing.

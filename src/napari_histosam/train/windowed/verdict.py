@@ -11,18 +11,15 @@ from napari_histosam.models.devices import choose_device
 from napari_histosam.train.finetune.folder import RunFolder
 from napari_histosam.train.windowed.kept import Kept
 from napari_histosam.train.windowed.launch import taught_classes, trainable
-from napari_histosam.train.windowed.validation import Tally
-from napari_histosam.train.windowed.windows import Source, cut
+from napari_histosam.train.windowed.subjects import subject_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from napari_histosam.models.registry import ModelRegistry
     from napari_histosam.train.finetune.plan import Plan
     from napari_histosam.train.finetune.splits import Division
-
-FIGURES = ("ap50", "iou")
-"""What is compared; the first one decides."""
+    from napari_histosam.train.windowed.judge import Judge
 
 _DRAWS = 500
 _LEAST = 0.002
@@ -36,59 +33,57 @@ def compare(
     Returns
     -------
     found : dict
-        Ready for JSON: ``figures`` holds for AP50 and for the mean IoU of true objects ``before``,
-        ``after``, ``gain``, ``low`` and ``high``, a 95 % bootstrap interval over groups;
-        ``decided_by`` names the one of them that the verdict is about;
-        ``verdict`` is ``"better"`` or ``"worse"`` where that of AP50 keeps off 0, else ``"same"``.
+        Ready for JSON: ``figures`` holds for each of the judge's ``before``, ``after``, ``gain``,
+        ``low`` and ``high``, a 95 % bootstrap interval over groups; ``decided_by`` names the first
+        one, and ``verdict`` is ``"better"`` or ``"worse"`` where its interval keeps off 0, else
+        ``"same"``.
     said : str
         The same in a sentence.
     """
     import torch
 
-    classes = taught_classes(division, registry.get(plan.model))
+    classes = taught_classes(plan, division, registry.get(plan.model))
     model = trainable(registry, plan, classes)
     device = torch.device(choose_device(plan.accelerator).name)
     model.module.to(device)
-    source, folder = Source(classes, boxes_only=plan.boxes_only), RunFolder(plan.out)
-    parts = cut(division.judged, model.card, source)
+    subject, folder = subject_of(model.card), RunFolder(plan.out)
+    source = subject.source(classes, plan)
+    parts = subject.cut(division.judged, model.card, source)
     kept = Kept(model, source, folder.features, base_hash, device)
-    runs: list[dict[str, Tally]] = []
+    runs: list[dict[str, Judge]] = []
     for state in (None, read_checkpoint(folder.best, strip=False)):
         if state is not None:
             model.restore(state)
         model.teach(False)
-        tallies: dict[str, Tally] = {}
+        judges: dict[str, Judge] = {}
         for part in parts:
-            seen, _, known = kept.of(part)
-            height, width = seen.images[0].shape[:2]
             group = part.entry.group or part.entry.name
-            tallies.setdefault(group, Tally()).add(model.found(known, (width, height)), seen.truth)
-        runs.append(tallies)
-    found = judged(runs[0], runs[1])
-    by = "boxes" if plan.boxes_only else "outlines"
-    one = found["figures"]["ap50"]
-    said = (
-        f"On {found['n_objects']} objects held out, AP50 by {by} went from {one['before']:.3f} to "
-        f"{one['after']:.3f} (95 % interval of the gain {one['low']:+.3f} to {one['high']:+.3f}): "
-        f"{found['verdict']}."
-    )
-    return found, said
+            judge = judges.setdefault(group, subject.judge(len(classes)))
+            judge.add(model, kept.of(part))
+        runs.append(judges)
+    found = judged(runs[0], runs[1], subject.counted)
+    return found, subject.said(found, plan)
 
 
-def judged(before: Mapping[str, Tally], after: Mapping[str, Tally]) -> dict[str, Any]:
+def judged(
+    before: Mapping[str, Judge], after: Mapping[str, Judge], counted: str = "objects"
+) -> dict[str, Any]:
     """Compare two models by what they found in each group of images."""
     groups = sorted(before)
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(groups), size=len(groups)) for _ in range(_DRAWS)]
+
+    def scores(judges: Mapping[str, Judge], chosen: Iterable[int]) -> dict[str, float]:
+        several = [judges[groups[i]] for i in chosen]
+        whole: Judge = type(several[0]).of(several)
+        return whole.score()
+
+    one, other = (scores(judges, range(len(groups))) for judges in (before, after))
+    drawn = [(scores(before, draw), scores(after, draw)) for draw in draws]
     figures = {}
-    for name in FIGURES:
-
-        def of(tallies: Mapping[str, Tally], chosen: Any, name: str = name) -> float:
-            return float(getattr(Tally.of([tallies[groups[i]] for i in chosen]), name)())
-
-        whole = range(len(groups))
-        gains = [of(after, draw) - of(before, draw) for draw in draws]
-        first, last = of(before, whole), of(after, whole)
+    for name in one:
+        first, last = one[name], other[name]
+        gains = [those[name] - these[name] for these, those in drawn]
         low, high = (float(v) for v in np.percentile(gains, (2.5, 97.5)))
         figures[name] = {
             "before": round(first, 4),
@@ -97,13 +92,13 @@ def judged(before: Mapping[str, Tally], after: Mapping[str, Tally]) -> dict[str,
             "low": round(low, 4),
             "high": round(high, 4),
         }
-    one, verdict = figures["ap50"], "same"
-    if abs(one["gain"]) >= _LEAST and one["low"] * one["high"] > 0:
-        verdict = "better" if one["gain"] > 0 else "worse"
+    deciding, verdict = next(iter(figures.values())), "same"
+    if abs(deciding["gain"]) >= _LEAST and deciding["low"] * deciding["high"] > 0:
+        verdict = "better" if deciding["gain"] > 0 else "worse"
     return {
         "verdict": verdict,
-        "decided_by": FIGURES[0],
-        "n_objects": sum(tally.objects for tally in before.values()),
+        "decided_by": next(iter(figures)),
+        f"n_{counted}": sum(judge.count for judge in before.values()),
         "n_groups": len(groups),
         "figures": figures,
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_histosam.models.cards import ModelCard
@@ -61,8 +62,10 @@ class Result:
     verdict : {"better", "same", "worse"}
     words : str
         The verdict in one sentence.
-    n_objects, n_groups : int
-        Objects and slides (or patients) held out.
+    counted : str
+        What was counted of what was held out: ``"objects"`` or ``"images"``.
+    n_counted, n_groups : int
+        So many of these, and slides (or patients) held out.
     heading : str
         What the figures are.
     figures : tuple of Figure
@@ -73,7 +76,8 @@ class Result:
     base: str
     verdict: str
     words: str
-    n_objects: int
+    counted: str
+    n_counted: int
     n_groups: int
     heading: str
     figures: tuple[Figure, ...]
@@ -100,7 +104,8 @@ def read_result(course: Course) -> Result | None:
         base=base,
         verdict=str(found["verdict"]),
         words=_words(found, base),
-        n_objects=int(found["n_objects"]),
+        counted=_counted(found),
+        n_counted=int(found[f"n_{_counted(found)}"]),
         n_groups=int(found["n_groups"]),
         heading="Without prompts" if alone else "Mean IoU",
         figures=figures,
@@ -112,7 +117,9 @@ def read_result(course: Course) -> Result | None:
 def _words(found: dict[str, Any], base: str) -> str:
     by = found.get("decided_by", "iou")
     whole = found["figures"][by]
-    where = f"{found['n_objects']} objects of {_many(int(found['n_groups']), 'slide')} held out"
+    counted = _counted(found)
+    many = f"{found[f'n_{counted}']} {counted}"
+    where = f"{many} of {_many(int(found['n_groups']), 'slide')} held out"
     gain, low, high = (f"{whole[key]:+.3f}" for key in ("gain", "low", "high"))
     change = f"{_MEASURES.get(by, by)} {whole['before']:.3f} → {whole['after']:.3f}"
     change = f"{change} ({gain}; 95 % {low} to {high})".replace("-", "\N{MINUS SIGN}")
@@ -125,6 +132,10 @@ def _words(found: dict[str, Any], base: str) -> str:
     if found["n_groups"] == 1:
         care = " One slide only: other slides may turn out otherwise."
     return f"{start} on {where}: {change}.{care}"
+
+
+def _counted(found: Mapping[str, Any]) -> str:
+    return "images" if "n_images" in found else "objects"
 
 
 def _changes(course: Course, gallery: dict[str, Any], which: str) -> tuple[Change, ...]:
@@ -152,9 +163,10 @@ def card_lines(card: ModelCard) -> list[str]:
         if isinstance(made.figures.get(key), dict)
     ]
     if figures:
-        objects = made.figures.get("n_objects")
+        counted = _counted(made.figures)
+        many = f"{made.figures.get(f'n_{counted}')} {counted}"
         start = "IoU on" if prompted else "On"
-        lines.append(f"{start} {objects} objects held out: {', '.join(figures)}")
+        lines.append(f"{start} {many} held out: {', '.join(figures)}")
     words = {"better": "better than", "worse": "worse than", "same": "no clear difference to"}
     if made.verdict in words:
         lines.append(f"Verdict: {words[made.verdict]} its base")

@@ -1,0 +1,51 @@
+"""How well a model tells the areas of held-out windows, image by image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from napari_histosam.train.evaluation.areas import AreaFigures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_histosam.models.window_trainable import FindsAreas
+    from napari_histosam.train.windowed.kept import Known
+
+
+class AreaTally:
+    """Adds up windows: a `Judge` of what was found as areas.
+
+    Half-overlapping windows of one image are counted one by one.
+
+    Parameters
+    ----------
+    classes : int
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._figures = AreaFigures(classes)
+
+    @classmethod
+    def of(cls, several: Sequence[AreaTally]) -> AreaTally:
+        """Return several together."""
+        out = cls(several[0]._figures.classes)
+        out._figures = AreaFigures.of([one._figures for one in several])
+        return out
+
+    @property
+    def count(self) -> int:
+        """How many images there were."""
+        return self._figures.images
+
+    def add(self, model: Any, known: Known) -> None:
+        """Have a model tell the areas of a window, and compare them px by px."""
+        entry, areas = known.part.entry, known.look.truth.areas
+        assert areas is not None
+        likely = cast("FindsAreas", model).likely(known.look)
+        self._figures.add(f"{entry.set_name}/{entry.name}", likely, areas)
+
+    def score(self) -> dict[str, float]:
+        """Return the mean Dice, by which a model is judged, the mean IoU, and the AUC of px."""
+        figures = self._figures
+        return {"dice": figures.dice(), "iou": figures.iou(), "auc": figures.auc() or 0.0}
