@@ -169,11 +169,15 @@ def test_several_classes_are_learned_by_their_names(histosam, refused, base, dat
     for item in index["items"]:
         areas = cv2.imread(str(data / item["mask"]), cv2.IMREAD_UNCHANGED)
         areas[areas == 0] = 2
-        areas[-9:] = 0
+        areas[-40:] = 0
+        image = cv2.imread(str(data / item["image"]))
+        image[-40:] = 250
+        cv2.imwrite(str(data / item["image"]), image)
         cv2.imwrite(str(data / item["mask"]), areas)
         item["classes"] = {"0": "glass", "1": "carcinoma", "2": "stroma"}
     (data / "index.json").write_text(json.dumps(index), "utf-8")
-    status, _, err = histosam(*training(data, tmp_path / "run", "--name", "two"))
+    longer = ("--name", "two", "--epochs", 80, "--patience", 80)
+    status, _, err = histosam(*training(data, tmp_path / "run", *longer))
     assert (status, err) == (0, "")
     assert ModelRegistry().get("two").classes == ("carcinoma", "stroma")
     evaluate = ("evaluate", data, "--split", "test", "--model", "two", "--device", "cpu", "--json")

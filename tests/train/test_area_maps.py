@@ -34,9 +34,7 @@ def entry(tmp_path: Path, write_set: Callable) -> Callable[..., Entry]:
     return made
 
 
-def test_semantic_masks_are_read_where_areas_are_asked_for(
-    entry: Callable, tmp_path: Path
-) -> None:
+def test_semantic_masks_are_read_where_areas_are_asked_for(entry: Callable, tmp_path: Path) -> None:
     one = entry(mask_kind="semantic", classes=NAMES, mpp_estimate=1.4)
     assert one.semantic
     assert (one.classes, one.mpp) == ({"1": "B", "2": "A"}, 1.4)

@@ -114,7 +114,5 @@ def test_a_picture_laid_out_comes_back_px_by_px(
     found = probabilities_of(image, mpp, model)
     assert found.shape == (2, *shape)
     assert model.seen == windows
-    np.testing.assert_allclose(
-        found[0][4:-4, 4:-4], image[4:-4, 4:-4, 0] / 255, atol=0.02
-    )
+    np.testing.assert_allclose(found[0][4:-4, 4:-4], image[4:-4, 4:-4, 0] / 255, atol=0.02)
     np.testing.assert_allclose(found[1], (1 - found[0]) / 2, atol=1e-5)
