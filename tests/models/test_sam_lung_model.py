@@ -158,7 +158,7 @@ def test_an_imported_file_becomes_a_model(
     assert small.load("lung-areas", "cpu").probabilities(he_image(32, 32, 1)).shape == (1, 32, 32)
     assert small.import_file(path, "sam-lung").name == "sam-lung"
     assert small.is_ready("sam-lung")
-    assert methods_of(card) == ()
+    assert methods_of(card) == ("decoder", "mona")
 
 
 def test_several_classes_are_numbered_where_nothing_names_them(

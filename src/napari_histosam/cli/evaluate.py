@@ -12,13 +12,13 @@ from napari_histosam.errors import InputError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_histosam.models import ModelRegistry
-    from napari_histosam.models.automatic import AutomaticModel
+    from napari_histosam.models.automatic import AutomaticModel, RegionModel
     from napari_histosam.models.protocols import PromptModel
     from napari_histosam.train.evaluation.protocol import Outcome
     from napari_histosam.train.labelled import Entry
@@ -51,12 +51,12 @@ def add_to(commands: Any) -> ArgumentParser:
 
 def run(args: Namespace) -> tuple[dict[str, Any], str]:
     """Evaluate each model on each set: by prompts, by itself, or both, as its card says."""
-    from napari_histosam.cli.finding import find_all
+    from napari_histosam.cli.finding import find_all, tell_areas
     from napari_histosam.models import ModelRegistry
     from napari_histosam.session import DEFAULT_MODEL
     from napari_histosam.train.evaluation.figures import automatic, blank, row
     from napari_histosam.train.evaluation.report import markdown
-    from napari_histosam.train.labelled import entries, find_sets
+    from napari_histosam.train.labelled import find_sets
 
     registry = ModelRegistry()
     names = [name for group in args.model or [[DEFAULT_MODEL]] for name in group]
@@ -70,19 +70,14 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     for name in args.sets or ():
         if name not in folders:
             raise InputError(f"{args.data} has no set {name}, but {', '.join(folders)}.")
-    sets = {name: entries(folders[name], args.split) for name in args.sets or folders}
-    sets = {name: found for name, found in sets.items() if found}
-    if not sets:
-        raise InputError(
-            f"{args.data} holds no image with an instance mask to evaluate on: see --set and "
-            "--split."
-        )
+    chosen = {name: folders[name] for name in args.sets or folders}
+    asked = {name: _sets(chosen, registry.get(name).finds == "regions", args) for name in names}
     if args.out is not None:
         _make(args.out)
     rows = []
-    for name in names:
-        if not registry.get(name).prompts and registry.get(name).finds != "objects":
-            raise InputError(f"{name} takes no prompts and finds no objects: choose another model.")
+    for name, sets in asked.items():
+        if not registry.get(name).prompts and registry.get(name).finds is None:
+            raise InputError(f"{name} takes no prompts and finds nothing: choose another model.")
         model = _load(registry, name, args)
         for set_name, found in sets.items():
             one = blank(set_name, model.card.name)
@@ -95,18 +90,39 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
                     _draw(args.out / f"{set_name}-{model.card.name}.png", kept, model, args)
             if model.card.finds == "objects":
                 one |= automatic(*find_all(found, cast("AutomaticModel", model)))
+            if model.card.finds == "regions":
+                one |= tell_areas(found, cast("RegionModel", model))
             rows.append(one)
     device = model.device
     about = (
         f"Simulated prompts with seed {args.seed}, each image looked at as a whole; IoU is the "
         f"mean per object, times are medians on {device}."
     )
+    if all("area_dice" in one for one in rows):
+        about = (
+            "Each image is looked at as a whole. Dice and IoU of areas are means over images and "
+            f"classes, by class over all px; times are medians on {device}."
+        )
     result = {"results": rows, "seed": args.seed, "device": device, "threads": _threads()}
     text = markdown(rows, about)
     if args.out is not None:
         _write(args.out / "evaluation.json", json.dumps(result, indent=1))
         _write(args.out / "evaluation.md", text)
     return result, text
+
+
+def _sets(folders: Mapping[str, Path], areas: bool, args: Namespace) -> dict[str, list[Entry]]:
+    """Return the labelled images of each set, those without any left out."""
+    from napari_histosam.train.labelled import entries
+
+    sets = {name: entries(path, args.split, areas=areas) for name, path in folders.items()}
+    sets = {name: found for name, found in sets.items() if found}
+    if not sets:
+        raise InputError(
+            f"{args.data} holds no image with {'a' if areas else 'an instance'} mask to evaluate "
+            "on: see --set and --split."
+        )
+    return sets
 
 
 def _load(registry: ModelRegistry, name: str, args: Namespace) -> PromptModel:

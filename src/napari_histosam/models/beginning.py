@@ -66,9 +66,9 @@ def begin(registry: ModelRegistry, decoder: str, base: str, name: str) -> ModelC
     if slug in cards or any(slug in card.aliases for card in cards.values()):
         raise InputError(f"The name {slug} is taken: give the new model another one.")
     under = registry.get(base)
-    pattern = next(
-        (card for card in cards.values() if card.decoder == decoder and card.trained is None), None
-    )
+    patterns = [card for card in cards.values() if card.decoder == decoder and not card.trained]
+    # What was begun or imported here before is no pattern, if there is what was published.
+    pattern = min(patterns, key=lambda card: card.name != decoder, default=None)
     if pattern is None:
         raise InputError(f"The card of {decoder} is missing: install the package again.")
     if not registry.is_ready(under.name):

@@ -24,8 +24,9 @@ from napari_histosam.models.sam_lung.loss import (
     pace,
 )
 from napari_histosam.models.sam_lung.model import SamLungModel
-from napari_histosam.models.sam_lung.network import learned, published_name
+from napari_histosam.models.sam_lung.network import build, learned, published_name
 from napari_histosam.models.sam_lung.post import rounded
+from napari_histosam.models.sam_lung.trainable import SamLungTrainable
 from napari_histosam.train.evaluation.areas import Confusion, border_distance
 
 if TYPE_CHECKING:
@@ -215,6 +216,13 @@ def test_what_learns(case: str, load: Callable, folder: Path) -> None:
     adapters = {name for name, *_ in json.loads((folder / "keys_mona.json").read_text())}
     assert {f"image_encoder.{name}" for name in adapters} == {n for n in parts if ".mona" in n}
     assert {adapter.norm.eps for adapter in mona_parts(load(case).net)} == {1e-5}
+    with torch.device("meta"):
+        net = build(2, cbam=False)
+    for method in ("mona", "decoder"):
+        SamLungTrainable(load(case).card, net, method)
+        taught = {name for name, part in learned(net).items() if part.requires_grad}
+        assert taught == {n for n in wanted if method == "mona" or n.startswith("mask_decoder.")}
+        assert sum(p.requires_grad for p in net.parameters()) == len(taught)
 
 
 @pytest.mark.parametrize("case", ["a"], ids=[f"{FOLDER}-positions"])

@@ -9,8 +9,9 @@ import numpy as np
 from napari_histosam.train.evaluation.instances import average_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from napari_histosam.train.evaluation.areas import AreaFigures
     from napari_histosam.train.evaluation.instances import ImageFigures
     from napari_histosam.train.evaluation.protocol import Outcome
 
@@ -99,6 +100,44 @@ def automatic(found: Sequence[ImageFigures], seconds: Sequence[float]) -> dict[s
     }
 
 
+def areal(
+    found: AreaFigures,
+    classes: Sequence[str],
+    by_source: Mapping[str, AreaFigures],
+    seconds: Sequence[float],
+) -> dict[str, Any]:
+    """Return the figures of a model that told the areas of a set, ready for JSON.
+
+    Parameters
+    ----------
+    found : AreaFigures
+        Of all images; at least one.
+    classes : sequence of str
+    by_source : mapping of str to AreaFigures
+        Of the images from each data set of the set.
+    seconds : sequence of float
+        That each image took.
+
+    Returns
+    -------
+    dict
+        ``area_dice`` and ``area_iou`` are means over images and classes, ``pixel_auc`` is over all
+        px; ``iou_by_class`` and ``dice_by_class`` are over all px together; ``false_area_share`` is
+        the mean share of px taken for a class in the ``n_without`` images that show none, and
+        ``seconds`` a median per image.
+    """
+    whole, false = found.whole(), found.false_shares()
+    return {
+        **_areas(found),
+        "iou_by_class": _named(classes, whole.iou[1:].tolist()),
+        "dice_by_class": _named(classes, whole.dice[1:].tolist()),
+        "n_without": len(false),
+        "false_area_share": _mean(false, float),
+        "seconds": _median(seconds),
+        "areas_by_source": {name: _areas(part) for name, part in by_source.items()},
+    }
+
+
 def size_class(area: int) -> str:
     """Return the class of size of an object, as its limits in px."""
     number = int(np.searchsorted(SIZES, area, side="right"))
@@ -107,6 +146,24 @@ def size_class(area: int) -> str:
     if number == len(SIZES):
         return f">= {SIZES[-1]:,} px"
     return f"{SIZES[number - 1]:,} to {SIZES[number]:,} px"
+
+
+def _areas(found: AreaFigures) -> dict[str, Any]:
+    auc = found.auc()
+    return {
+        "n_images": found.images,
+        "area_dice": round(found.dice(), 4),
+        "area_iou": round(found.iou(), 4),
+        "pixel_auc": None if auc is None else round(auc, 4),
+    }
+
+
+def _named(classes: Sequence[str], values: Sequence[float]) -> dict[str, float | None]:
+    """Return values by class, None for one that was neither there nor found."""
+    return {
+        name: None if value != value else round(value, 4)
+        for name, value in zip(classes, values, strict=True)
+    }
 
 
 def _main(found: Sequence[Outcome]) -> dict[str, float | None]:

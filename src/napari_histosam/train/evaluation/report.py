@@ -50,7 +50,17 @@ _ALONE: dict[str, str | tuple[str, ...]] = {
     "object Dice": "object_dice",
     "ms per image": "find_ms",
 }
+_AREAS: dict[str, str | tuple[str, ...]] = {
+    "images": "n_images",
+    "Dice": "area_dice",
+    "IoU": "area_iou",
+    "pixel AUC": "pixel_auc",
+    "images without": "n_without",
+    "false area": "false_area_share",
+    "s per image": "seconds",
+}
 _PART_COLUMNS = ("n_objects", "iou_click1", "iou_click3", "iou_box", "iou_ellipse")
+_BY_CLASS = ("iou_by_class", "dice_by_class")
 _PART_TITLES = ("objects", "1 click", "3 clicks", "box", "ellipse in the box")
 _TILE = 192
 _TRUTH, _FOUND = (40, 200, 60), (230, 40, 40)
@@ -62,7 +72,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], about: str) -> str:
     Parameters
     ----------
     rows : sequence of mapping
-        As `napari_histosam.train.evaluation.figures.row` and ``automatic`` make them.
+        As `napari_histosam.train.evaluation.figures.row`, ``automatic`` and ``areal`` make them.
     about : str
         One sentence on how they came to be.
     """
@@ -76,6 +86,16 @@ def markdown(rows: Sequence[Mapping[str, Any]], about: str) -> str:
         lines += ["", "### Without prompts", ""]
         cells = [_cells(row, _ALONE.values()) for row in alone]
         lines += _table(["set", "model", *_ALONE], cells)
+    areal = [row for row in rows if "area_dice" in row]
+    if areal:
+        lines += ["", "### Areas", ""]
+        lines += _table(["set", "model", *_AREAS], [_cells(row, _AREAS.values()) for row in areal])
+        cells = [
+            [row["set"], row["model"], name, *(_text(row[key][name]) for key in _BY_CLASS)]
+            for row in areal
+            for name in row["iou_by_class"]
+        ]
+        lines += ["", *_table(["set", "model", "class", "IoU", "Dice"], cells)]
     for title, key in (("By data set", "by_source"), ("By area of the object", "by_size")):
         cells = [
             [row["set"], row["model"], name, *(_text(part[c]) for c in _PART_COLUMNS)]

@@ -232,8 +232,13 @@ def _windows(entry: Entry, labels: NDArray[np.int32], card: ModelCard) -> list[S
 
 def scale_of(entry: Entry, size: tuple[int, int], card: ModelCard) -> float:
     """Return px of the image per px of the window."""
-    if card.mpp is not None and entry.mpp is not None:
-        return card.mpp / entry.mpp
+    return picture_scale(size, entry.mpp, card)
+
+
+def picture_scale(size: tuple[int, int], mpp: float | None, card: ModelCard) -> float:
+    """Return px per px of the window, of a picture of ``size`` px, ``mpp`` µm each."""
+    if card.mpp is not None and mpp is not None:
+        return card.mpp / mpp
     return _picture_scale(max(size), card)
 
 
