@@ -200,6 +200,23 @@ def areas(
     )
 
 
+def estimate(found: RegionMap, settings: AreaSettings) -> dict[str, float]:
+    """Return about which share of the tissue each class has, quickly: of the coarsest level.
+
+    Smoothing narrower than a few px there, and the least size, are left out of account.
+    """
+    level = len(found.shapes) - 1
+    high, wide = found.shapes[level]
+    masks = ClassMasks(found, settings, level)
+    cover = _Tissue(found, 0, wide, level).read(0, high) & masks.inside(0, high, 0, wide)
+    tissue = np.count_nonzero(cover)
+    taken, _ = masks.read(0, high, 0, wide)
+    return {
+        name: float(np.count_nonzero(mask & cover) / tissue) if tissue else 0.0
+        for name, mask in zip(found.classes, taken, strict=True)
+    }
+
+
 def px_size(found: RegionMap) -> tuple[float, float]:
     """Return µm per map px; on a slide whose scale is not known, as if it were the model's."""
     if found.px_um is not None:
@@ -209,11 +226,12 @@ def px_size(found: RegionMap) -> tuple[float, float]:
 
 
 class _Tissue:
-    """The tissue mask in map px, some columns of it."""
+    """The tissue mask in px of a level of the map, some columns of it."""
 
-    def __init__(self, found: RegionMap, left: int, right: int) -> None:
+    def __init__(self, found: RegionMap, left: int, right: int, level: int = 0) -> None:
         tissue = found.tissue
-        self._mask, self._scale, self._down = tissue.mask, tissue.scale, found.scale
+        self._mask, self._scale = tissue.mask, tissue.scale
+        self._down = tuple(scale * 2**level for scale in found.scale)
         self._columns = self._at(0, left, right)
 
     def read(self, top: int, bottom: int) -> NDArray[np.bool_]:
