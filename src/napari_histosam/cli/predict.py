@@ -1,7 +1,8 @@
-"""``histosam predict``: all objects that a model finds by itself on slides, to files."""
+"""``histosam predict``: what a model finds by itself on slides, objects or areas, to files."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from contextlib import contextmanager
@@ -11,6 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_histosam.cli.convert import add_origin_to
 from napari_histosam.cli.models import check_licence
+from napari_histosam.cli.predict_areas import (
+    add_areas_to,
+    areas_together,
+    check_objects,
+    one_map,
+    settings_of,
+)
 from napari_histosam.cli.target import check_target
 from napari_histosam.errors import InputError
 
@@ -23,17 +31,23 @@ if TYPE_CHECKING:
     from napari_histosam.models.automatic import AutomaticModel
     from napari_histosam.session.automate import AutomateRequest, Outcome
     from napari_histosam.session.automate.looking import Looker
+    from napari_histosam.session.regions import AreaSettings
     from napari_histosam.slide import Slide
     from napari_histosam.store import ObjectStore
 
 PART = ".part"
+KEPT = "\nWhat was found so far is kept: run the same command again to go on.\n"
+NO_SCALE = (
+    "its µm per pixel are not known, so the model saw its pixels as they are; sizes may be far "
+    "from what it learned."
+)
 
 
 def add_to(commands: Any) -> ArgumentParser:
     """Declare the command."""
     made: ArgumentParser = commands.add_parser(
         "predict",
-        help="find all objects of slides, without prompts",
+        help="find all objects, or all areas, of slides without prompts",
         description="Stopped or killed, it goes on where it was when the same command is run "
         f"again: what was found lies beside OUT until all is done, in files that end in {PART}.",
     )
@@ -46,6 +60,7 @@ def add_to(commands: Any) -> ArgumentParser:
     )
     made.add_argument("--class", dest="class_name", metavar="NAME", help="class of all objects")
     made.add_argument("--glass", action="store_true", help="look at bare glass, too")
+    add_areas_to(made)
     made.add_argument(
         "--out",
         type=Path,
@@ -64,15 +79,17 @@ def add_to(commands: Any) -> ArgumentParser:
 
 
 @dataclass(frozen=True)
-class _Order:
+class Order:
     """What holds for every slide of the command."""
 
-    model: AutomaticModel
+    model: Any
     options: ExportOptions
     roi: tuple[float, float, float, float] | None
     least_score: float
     class_name: str | None
     skip_glass: bool
+    settings: AreaSettings | None
+    maps: Path | None
     look: Callable[[Slide], Looker | None]
 
 
@@ -80,7 +97,6 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     """Find the objects of each slide and write them."""
     from napari_histosam.exchange import ExportOptions, preview
     from napari_histosam.models import ModelRegistry
-    from napari_histosam.session.automate import check_automatic
     from napari_histosam.session.handover import context_of
     from napari_histosam.slide import open_slide
 
@@ -90,14 +106,17 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         raise InputError("--score goes from 0 to 1.")
     options = ExportOptions(origin=args.origin)
     registry = ModelRegistry()
-    check_automatic(registry.get(args.model), registry.cards().values())
+    card = registry.get(args.model)
+    settings = settings_of(args, card) if card.finds == "regions" else None
+    if settings is None:
+        check_objects(args, card, registry.cards().values())
     targets = _targets(args.slides, args.out)
     for path, out in targets:
         # What cannot be read, looked at or written is refused before the work.
         with open_slide(path) as slide:
             check_target(out)
             preview({}, out, options, context_of(slide, ()))
-            _region(slide, roi)
+            region_of(slide, roi)
     if not args.weights:
         check_licence(registry, args.model)
     warnings: list[str] = []
@@ -106,16 +125,26 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     )
     rows = []
     with _lookers(args, loaded) as look:
-        order = _Order(loaded, options, roi, args.score, args.class_name, not args.glass, look)
+        order = Order(
+            model=loaded,
+            options=options,
+            roi=roi,
+            least_score=args.score,
+            class_name=args.class_name,
+            skip_glass=not args.glass,
+            settings=settings,
+            maps=args.map,
+            look=look,
+        )
         for path, out in targets:
             with open_slide(path) as slide:
-                rows.append(_one(slide, out, order))
+                rows.append((_one if settings is None else one_map)(slide, out, order))
     for _, out in targets:
-        _remove(_part(out))
+        remove(part_of(out))
     seconds = round(time.perf_counter() - start, 3)
     for row in rows:
         warnings += [f"{row['slide']}: {text}" for text in row["warnings"]]
-    result = {
+    result: dict[str, Any] = {
         "objects": sum(row["objects"] for row in rows),
         "seconds": seconds,
         "out": str(args.out if len(rows) > 1 else targets[0][1]),
@@ -124,26 +153,23 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         "slides": rows,
         "warnings": warnings,
     }
+    if settings is not None:
+        result["areas"] = areas_together(rows)
     lines = [f"{row['slide']}: {row['text']} Written to {row['out']}" for row in rows]
     return result, "\n".join([*lines, f"{seconds:.1f} s in all", *warnings])
 
 
-def _one(slide: Slide, out: Path, order: _Order) -> dict[str, Any]:
+def _one(slide: Slide, out: Path, order: Order) -> dict[str, Any]:
     from napari_histosam.exchange import write
     from napari_histosam.session.automate import AutomateRequest, plan_tiles
     from napari_histosam.session.handover import context_of
 
     start = time.perf_counter()
     card = order.model.card
-    plan = plan_tiles(slide, card, _region(slide, order.roi))
+    plan = plan_tiles(slide, card, region_of(slide, order.roi))
     request = AutomateRequest(plan, order.least_score, order.class_name, order.skip_glass)
-    warnings = []
-    if slide.mpp is None:
-        warnings.append(
-            "its µm per pixel are not known, so the model saw its pixels as they are; sizes may "
-            "be far from what it learned."
-        )
-    with _opened(_part(out), slide, order.model, request) as store:
+    warnings = [] if slide.mpp is not None else [NO_SCALE]
+    with _opened(part_of(out), slide, order.model, request) as store:
         outcome = _found(slide, store, order.model, request, order.look(slide))
         report = write(
             store.iterate(),
@@ -188,11 +214,10 @@ def _found(
     from napari_histosam.session.automate import automate
 
     try:
-        return automate(
-            slide, store, model, request, report=_show(slide.name), look=look, repeat=False
-        )
+        report = show_of(slide.name)
+        return automate(slide, store, model, request, report=report, look=look, repeat=False)
     except KeyboardInterrupt:
-        sys.stderr.write("\nWhat was found so far is kept: run the same command again to go on.\n")
+        sys.stderr.write(KEPT)
         raise
 
 
@@ -204,6 +229,8 @@ def _opened(
     from napari_histosam.store import ObjectStore, RunJournal
 
     def opened() -> ObjectStore:
+        if path.is_dir():
+            remove(path)  # of a run of another kind
         return ObjectStore.open(path, slide_identity=slide.identity, slide_name=slide.name)
 
     store = opened()
@@ -218,7 +245,7 @@ def _opened(
         raise InputError(f"{path} holds objects that no run has found; move it away.")
     if last is not None and last.key != key_for(slide, model, request):
         store.close()
-        _remove(path)
+        remove(path)
         return opened()
     return store
 
@@ -257,7 +284,8 @@ def _roi(text: str | None) -> tuple[float, float, float, float] | None:
     return x, y, w, h
 
 
-def _region(slide: Slide, roi: tuple[float, float, float, float] | None) -> Any:
+def region_of(slide: Slide, roi: tuple[float, float, float, float] | None) -> Any:
+    """Return the part of a slide that is looked at; None for all of it."""
     import shapely
 
     if roi is None:
@@ -271,16 +299,25 @@ def _region(slide: Slide, roi: tuple[float, float, float, float] | None) -> Any:
     return box
 
 
-def _part(out: Path) -> Path:
+def part_of(out: Path) -> Path:
+    """Return where a run under way keeps what it has found so far."""
     return out.with_name(out.name + PART)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove what a run left beside its result: a file and its company, or a map."""
+    from napari_histosam.session.regions import about_folder
+
+    if about_folder(path) is not None:
+        shutil.rmtree(path)
+        return
     for suffix in ("", "-wal", "-shm", ".lock"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def _show(name: str) -> Callable[[Progress], None]:
+def show_of(name: str) -> Callable[[Progress], None]:
+    """Return what tells people at a terminal how far the run on a slide is."""
+
     def show(progress: Progress) -> None:
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{name}: {progress.text}")

@@ -10,13 +10,12 @@ from shapely import MultiPolygon, Polygon
 
 from napari_histosam.geometry.polygons import clean
 from napari_histosam.geometry.scan import fill
-from napari_histosam.geometry.trace import next_in_ring, trace
+from napari_histosam.geometry.trace import Rings, next_in_ring, trace
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from shapely.geometry.base import BaseGeometry
 
-    from napari_histosam.geometry.trace import Rings
     from napari_histosam.geometry.window import Window
 
 EXACT_TOLERANCE = 0.35
@@ -115,6 +114,47 @@ def mask_to_outline(
     return _to_level0(fine, window)
 
 
+def edges_to_outline(polygon: Polygon, pixels: int) -> Polygon:
+    """Take the stair-steps out of a polygon that follows pixel edges, as `mask_to_outline` does.
+
+    Parameters
+    ----------
+    polygon : Polygon
+        One part of a mask, in the mask's px; corners on straight runs do no harm.
+    pixels : int
+        How many the part has.
+
+    Returns
+    -------
+    Polygon
+        Valid; `polygons_to_mask` gives back the part's very pixels.
+    """
+    rings = _rings_of(polygon)
+    if pixels < _TINY or len(rings.part) > _MOST_RINGS:
+        index = np.repeat(np.arange(len(rings.part)), np.diff(rings.starts))
+        return _build(rings.corners.astype(np.float64), index, rings, None)
+    points, index = _edge_middles(rings)
+    fine = _build(points, index, rings, None)
+    simple = shapely.simplify(fine, EXACT_TOLERANCE, preserve_topology=True)
+    outline = _with_first_points(simple, fine)
+    return outline if outline.is_valid and not outline.is_empty else fine
+
+
+def _with_first_points(simple: Polygon, fine: Polygon) -> Polygon:
+    """Put back the point where a ring begins, should simplifying have dropped it.
+
+    It is dropped last, by its distance from the line between neighbours that are themselves left
+    over, so that the tolerance does not hold there.
+    """
+    rings = []
+    for kept, whole in zip(shapely.get_rings(simple), shapely.get_rings(fine), strict=True):
+        points, first = shapely.get_coordinates(kept), shapely.get_coordinates(whole)[:1]
+        if not (points == first).all(1).any():
+            points = np.concatenate([first, points[:-1], first])
+        rings.append(points)
+    return Polygon(rings[0], rings[1:])
+
+
 def polygons_to_mask(geometry: BaseGeometry | None, window: Window) -> NDArray[np.bool_]:
     """Fill a geometry into a window's mask by the pixel-centre rule.
 
@@ -142,6 +182,29 @@ def _traced(mask: ArrayLike, window: Window | None) -> Rings | None:
     if window is not None and pixels.shape != (window.size[1], window.size[0]):
         raise ValueError(f"the mask is {pixels.shape}, the window (w, h) is {window.size}")
     return trace(pixels)
+
+
+def _rings_of(polygon: Polygon) -> Rings:
+    """Return the rings of a polygon along pixel edges, only the corners where they turn."""
+    found = shapely.get_rings(shapely.orient_polygons(polygon))
+    xy, ring = shapely.get_coordinates(found, return_index=True)
+    corners = np.rint(xy).astype(np.int64)
+    last = np.append(ring[1:] != ring[:-1], True)  # the first corner of each ring, once more
+    corners, ring = corners[~last], ring[~last]
+    starts = np.searchsorted(ring, np.arange(len(found) + 1))
+    after = next_in_ring(starts)
+    before = np.empty_like(after)
+    before[after] = np.arange(len(after))
+    (ax, ay), (bx, by) = (corners - corners[before]).T, (corners[after] - corners).T
+    turns = ax * by != ay * bx
+    corners, ring = corners[turns], ring[turns]
+    starts = np.searchsorted(ring, np.arange(len(found) + 1))
+    # Each ring begins at its first corner in raster order, for what is simplified depends on that.
+    first = np.lexsort((corners[:, 0], corners[:, 1], ring))[starts[:-1]]
+    place = np.arange(len(ring)) - starts[ring] + (first - starts[:-1])[ring]
+    corners = corners[starts[ring] + place % np.diff(starts)[ring]]
+    hole = np.arange(len(found)) > 0
+    return Rings(corners, starts, np.zeros(len(found), np.int64), hole)
 
 
 def _edge_middles(rings: Rings) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -79,13 +79,16 @@ def resample(
 
 
 def block_mean(image: NDArray[np.uint8], fx: int, fy: int) -> NDArray[np.uint8]:
-    """Average whole blocks of ``fy`` x ``fx`` px, rounded half up; sizes must be multiples."""
+    """Average whole blocks of ``fy`` x ``fx`` px, rounded half up; sizes must be multiples.
+
+    The image is (h, w), or (h, w, channels).
+    """
     h, w = image.shape[:2]
     # Add block columns, then block rows, as strided sums: quicker than a five-dimensional mean.
-    across = np.zeros((h, w // fx, 3), np.uint32 if fx * fy > 256 else np.uint16)
+    across = np.zeros((h, w // fx, *image.shape[2:]), np.uint32 if fx * fy > 256 else np.uint16)
     for i in range(fx):
         across += image[:, i::fx]
-    total = np.zeros((h // fy, w // fx, 3), across.dtype)
+    total = np.zeros((h // fy, w // fx, *image.shape[2:]), across.dtype)
     for i in range(fy):
         total += across[i::fy]
     area = fx * fy

@@ -13,8 +13,10 @@ from psygnal import Signal
 from napari_histosam.errors import Cancelled, HistosamError, InputError
 from napari_histosam.jobs import PauseSwitch, Progress
 from napari_histosam.session.automate import AutomateRequest, automate, plan_tiles
+from napari_histosam.session.regions import plan_regions, usual_settings
 from napari_histosam.store import Change, RunJournal
 from napari_histosam.store.edits import merged
+from napari_histosam.viewer.region_view import RegionView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
     from napari_histosam.jobs import CancelToken, Dispatcher, JobRunner, RunningJob
     from napari_histosam.models import ModelCard
     from napari_histosam.session.automate import Outcome, TilePlan
+    from napari_histosam.session.regions import RegionOutcome
     from napari_histosam.store import ObjectStore, Run
     from napari_histosam.viewer.controller import Controller
     from napari_histosam.viewer.workbench import Workbench
+
+    Work = Callable[[Callable[[Progress], None], CancelToken, PauseSwitch], Any]
 
 # The window hears of new objects this often, however fast they come.
 _TELL_S = 0.3
@@ -72,7 +77,8 @@ class Automation:
     Notes
     -----
     ``changed()`` is emitted when a run begins, pauses, goes on or ends, and when the region or
-    slide changes; ``said(str)`` carries sentences for the user.
+    slide changes; ``said(str)`` carries sentences for the user. What maps regions shows its map
+    through ``regions``.
     """
 
     changed = Signal()
@@ -86,7 +92,9 @@ class Automation:
         self._loaded: tuple[str, Any] | None = None
         self.running: RunningJob | None = None
         self.pause = PauseSwitch()
-        self.outcome: Outcome | None = None
+        self.outcome: Outcome | RegionOutcome | None = None
+        self.regions = RegionView(jobs, dispatcher)
+        self.regions.said.connect(self.said.emit)
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -98,13 +106,18 @@ class Automation:
         if self._controller is not None:
             self._controller.region_changed.disconnect(self._on_region)
         self._controller = controller
+        self.regions.show_controller(controller)
         if controller is not None:
             controller.region_changed.connect(self._on_region)
         self.changed.emit()
 
     def models(self) -> list[ModelCard]:
-        """Return the cards of all models that find objects by themselves."""
-        return [c for c in self._workbench.registry.cards().values() if c.finds == "objects"]
+        """Return the cards of all models that find objects, or map regions, by themselves."""
+        return [c for c in self._workbench.registry.cards().values() if c.finds is not None]
+
+    def maps(self, name: str) -> bool:
+        """Tell whether a model maps regions."""
+        return bool(name) and self._workbench.registry.get(name).finds == "regions"
 
     def trouble(self, wish: Wish) -> str:
         """Return why a wish cannot be granted and what to do, in a sentence; else nothing."""
@@ -116,6 +129,11 @@ class Automation:
         if controller.session.store.read_only:
             return controller.session.store.read_only_reason or "The objects are read-only."
         if not registry.is_ready(wish.model):
+            if not registry.get(wish.model).takes:
+                return (
+                    f"The weights of {wish.model} are not on this computer: train one in the Learn "
+                    "tab, or import a file that you have (histosam models import FILE)."
+                )
             return (
                 f"The weights of {wish.model} are not on this computer: choose it in the Annotate "
                 "tab to download or import them."
@@ -143,9 +161,8 @@ class Automation:
             region = shapely.box(*controller.view)
         elif wish.where is Where.REGION:
             region = controller.region
-        return plan_tiles(
-            controller.session.slide, self._workbench.registry.get(wish.model), region
-        )
+        lay = plan_regions if self.maps(wish.model) else plan_tiles
+        return lay(controller.session.slide, self._workbench.registry.get(wish.model), region)
 
     # -- running -----------------------------------------------------------------------------
 
@@ -161,30 +178,20 @@ class Automation:
             raise InputError("A run is under way; wait for it or cancel it.")
         plan, controller = self.plan(wish), self._controller
         assert controller is not None  # else there was no plan
-        session = controller.session
-        request = AutomateRequest(plan, wish.least_score, wish.class_name, author=session.author)
         self.pause = pause = PauseSwitch()
-        news = _News(session.store, self._dispatcher)
+        work = self._mapping(wish, plan) if self.maps(wish.model) else self._finding(wish, plan)
 
-        def job(report: Callable[[Progress], None], cancel: CancelToken) -> Outcome:
+        def job(report: Callable[[Progress], None], cancel: CancelToken) -> Any:
             report(Progress(0, None, f"Loading {wish.model}"))
             try:
-                return automate(
-                    session.slide,
-                    session.store,
-                    self._model(wish.model),
-                    request,
-                    report=report,
-                    cancel=cancel,
-                    pause=pause,
-                    announce=news.tell,
-                )
+                return work(report, cancel, pause)
             except HistosamError:
                 if cancel.cancelled:  # the slide was closed meanwhile; what is kept is kept
                     raise Cancelled("The run was stopped; start it again to go on.") from None
                 raise
 
-        running = self._jobs.start(f"Finding objects with {wish.model}", job)
+        what = "Mapping regions" if self.maps(wish.model) else "Finding objects"
+        running = self._jobs.start(f"{what} with {wish.model}", job)
         self.running, self.outcome = running, None
         running.finished.connect(lambda outcome: self._ended(running, outcome))
         running.failed.connect(lambda _error: self._ended(running, None))
@@ -221,6 +228,32 @@ class Automation:
 
     # -- inside ------------------------------------------------------------------------------
 
+    def _finding(self, wish: Wish, plan: TilePlan) -> Work:
+        assert self._controller is not None
+        session = self._controller.session
+        request = AutomateRequest(plan, wish.least_score, wish.class_name, author=session.author)
+        news = _News(session.store, self._dispatcher)
+
+        def work(
+            report: Callable[[Progress], None], cancel: CancelToken, pause: PauseSwitch
+        ) -> Outcome:
+            return automate(
+                session.slide,
+                session.store,
+                self._model(wish.model),
+                request,
+                report=report,
+                cancel=cancel,
+                pause=pause,
+                announce=news.tell,
+            )
+
+        return work
+
+    def _mapping(self, wish: Wish, plan: TilePlan) -> Work:
+        settings = usual_settings(self._workbench.registry.get(wish.model))
+        return self.regions.run(plan, lambda: self._model(wish.model), settings)
+
     def _model(self, name: str) -> Any:
         """Return a model; the last one is kept, for loading takes long."""
         if self._loaded is None or self._loaded[0] != name:
@@ -232,7 +265,7 @@ class Automation:
     def _say(self, text: str) -> None:
         self._dispatcher.call(lambda: self.said.emit(text))
 
-    def _ended(self, running: RunningJob, outcome: Outcome | None) -> None:
+    def _ended(self, running: RunningJob, outcome: Outcome | RegionOutcome | None) -> None:
         if running is not self.running:
             return
         self.running = None

@@ -60,11 +60,12 @@ class Controller(Commands):
     Notes
     -----
     Signals: ``tool_changed(Tool)``, ``said(str)`` (a sentence for the user),
-    ``region_changed(shapely geometry or None)``.
+    ``region_changed(shapely geometry or None)``, ``frame_changed(SlideFrame)``.
     """
 
     tool_changed = Signal(object)
     region_changed = Signal(object)
+    frame_changed = Signal(object)
     said = Signal(str)
 
     def __init__(
@@ -347,6 +348,7 @@ class Controller(Commands):
         self.viewport.frame = frame
         for overlay in self._overlays:
             overlay.set_frame(frame)
+        self.frame_changed.emit(frame)
         self._on_preview(self.session.preview)
         self._on_comparison(self.session.comparison)
         self._on_prompts()

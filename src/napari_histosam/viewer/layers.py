@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_histosam.exchange.colours import class_colour
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Labels, Points, Shapes, Vectors
+    from napari.layers import Image, Labels, Points, Shapes, Vectors
     from napari.utils.colormaps import DirectLabelColormap
     from numpy.typing import NDArray
 
@@ -24,6 +26,8 @@ ACCENT = "#38bdf8"
 SEEN = "#e2e8f0"
 # Of models side by side: told apart on pink tissue, also by the colour-blind (after Okabe and Ito).
 ENTRANTS = ("#38bdf8", "#facc15", "#10b981", "#fb7a1e", "#1d4ed8", "#d946ef", "#111827", "#f8fafc")
+# Of areas to be, which lie on the colour of their class: red, mostly.
+AREA_LINES = ("#fde047", "#38bdf8", "#f8fafc", "#86efac", "#f0abfc", "#111827")
 
 
 def slide_layer_kwargs(display: SlideDisplay, frame: SlideFrame) -> dict[str, Any]:
@@ -90,6 +94,52 @@ def add_comparison(viewer: ViewerModel, frame: SlideFrame) -> Vectors:
     )
 
 
+def add_probabilities(
+    viewer: ViewerModel, pyramid: OptimisticPyramid, place: Mapping[str, Any], name: str
+) -> Image:
+    """Add the layer of a class's probabilities, 0 to 1: clear where none, its colour where sure."""
+    from napari.utils import Colormap
+
+    red, green, blue = (part / 255 for part in class_colour(name))
+    ramp = [(red, green, blue, 0.0), (red, green, blue, 0.45), (red, green, blue, 1.0)]
+    layer = viewer.add_image(
+        pyramid.layer_data,
+        name=f"Probability: {name}",
+        multiscale=len(pyramid.levels) > 1,
+        contrast_limits=(0, 1),
+        colormap=Colormap(ramp, name=f"clear to {name}"),
+        opacity=0.5,
+        blending="translucent_no_depth",
+        interpolation2d="linear",
+        metadata={"histosam_overlay": "probability"},
+        **place,
+    )
+    layer.contrast_limits_range = (0, 1)
+    return layer
+
+
+def add_would_be(
+    viewer: ViewerModel,
+    pyramid: OptimisticPyramid,
+    place: Mapping[str, Any],
+    classes: Sequence[str],
+) -> Labels:
+    """Add the layer that outlines what would become areas."""
+    layer = viewer.add_labels(
+        pyramid.layer_data,
+        name="Areas to be",
+        multiscale=len(pyramid.levels) > 1,
+        opacity=1.0,
+        colormap=colormap(
+            {k + 1: _rgba(AREA_LINES[k % len(AREA_LINES)]) for k in range(len(classes))}
+        ),
+        metadata={"histosam_overlay": "areas"},
+        **place,
+    )
+    layer.contour = 3
+    return layer
+
+
 def add_clicks(viewer: ViewerModel, frame: SlideFrame) -> Points:
     """Add the layer of the clicks in hand: green positive, red negative."""
     return viewer.add_points(
@@ -114,6 +164,12 @@ def add_strokes(viewer: ViewerModel, frame: SlideFrame) -> Shapes:
         metadata={"histosam_overlay": "strokes"},
         **frame.layer(),
     )
+
+
+def _rgba(colour: str) -> Any:
+    from napari.utils.colormaps.standardize_color import transform_color
+
+    return transform_color(colour)[0]
 
 
 def colormap(colours: Mapping[int, Any]) -> DirectLabelColormap:

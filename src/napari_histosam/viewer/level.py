@@ -26,10 +26,9 @@ class OptimisticLevel:
     level : int
     """
 
-    dtype = np.dtype(np.uint8)
-
     def __init__(self, pyramid: OptimisticPyramid, level: int) -> None:
         self.pyramid = pyramid
+        self.dtype = pyramid.dtype
         self.level = level
         height, width = pyramid.tiles.shapes[level]
         tile = pyramid.tiles.tile
@@ -53,7 +52,7 @@ class OptimisticLevel:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+    def __getitem__(self, key: Any) -> NDArray[Any]:
         parts = list(key) if isinstance(key, tuple) else [key]
         if Ellipsis in parts:
             at = parts.index(Ellipsis)
@@ -75,7 +74,7 @@ class OptimisticLevel:
                 rest.append(0)
         (y0, y1), (x0, x1) = spans
         if y1 <= y0 or x1 <= x0:
-            return np.zeros((y1 - y0, x1 - x0, *self.shape[2:]), np.uint8)
+            return np.zeros((y1 - y0, x1 - x0, *self.shape[2:]), self.dtype)
         found = self.pyramid.read(self.level, y0, y1, x0, x1)
         return found[(*rest, *parts[2:])]
 

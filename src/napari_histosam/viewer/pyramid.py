@@ -10,7 +10,7 @@ is exact too.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from psygnal import Signal
@@ -44,8 +44,8 @@ class TilePyramid(Protocol):
         """Side of a tile in px."""
         ...
 
-    def read_tile(self, level: int, row: int, col: int) -> NDArray[np.uint8]:
-        """Return a tile, clipped at the level's edge: (h, w) or (h, w, 3) uint8. Any thread."""
+    def read_tile(self, level: int, row: int, col: int) -> NDArray[Any]:
+        """Return a tile, clipped at the level's edge: (h, w) or (h, w, 3). Any thread."""
         ...
 
 
@@ -63,6 +63,9 @@ class OptimisticPyramid:
         What stands where nothing is known yet.
     max_bytes : int
         Budget for display tiles.
+    threads : int
+    dtype : type
+        Of the tiles.
 
     Notes
     -----
@@ -80,9 +83,11 @@ class OptimisticPyramid:
         fill: int | tuple[int, int, int] = 0,
         max_bytes: int = 256 << 20,
         threads: int = 2,
+        dtype: type[np.generic] = np.uint8,
     ) -> None:
         self.tiles = tiles
         self.channels = channels
+        self.dtype = np.dtype(dtype)
         self._dispatcher = dispatcher
         self._fill = fill
         self._announced = False
@@ -102,7 +107,7 @@ class OptimisticPyramid:
         self.levels = [OptimisticLevel(self, i) for i in range(len(tiles.shapes))]
         self._load_base()
 
-    def read(self, level: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint8]:
+    def read(self, level: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Return rows y0:y1 and columns x0:x1 of a level, as good as is known now."""
         if level == self._coarsest:
             return self.base[y0:y1, x0:x1]
@@ -124,7 +129,7 @@ class OptimisticPyramid:
             self._last_view = keys
         return out
 
-    def exact(self, level: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint8]:
+    def exact(self, level: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Return rows y0:y1 and columns x0:x1 of a level from the real tiles, however long."""
         out = self._blank(y1 - y0, x1 - x0)
         for key in self._keys(level, y0, y1, x0, x1):
@@ -152,7 +157,7 @@ class OptimisticPyramid:
         self.outdate([*dict.fromkeys([*known, *base])])
 
     @property
-    def layer_data(self) -> list[OptimisticLevel] | NDArray[np.uint8]:
+    def layer_data(self) -> list[OptimisticLevel] | NDArray[Any]:
         """What a napari layer gets: the levels or, where there is one only, its array."""
         return self.levels if len(self.levels) > 1 else self.base
 
@@ -172,9 +177,9 @@ class OptimisticPyramid:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _blank(self, height: int, width: int) -> NDArray[np.uint8]:
+    def _blank(self, height: int, width: int) -> NDArray[Any]:
         shape = (height, width, self.channels) if self.channels else (height, width)
-        return np.full(shape, self._fill, np.uint8)
+        return np.full(shape, self._fill, self.dtype)
 
     def _keys(self, level: int, y0: int, y1: int, x0: int, x1: int) -> list[Key]:
         t = self.tiles.tile
@@ -198,7 +203,7 @@ class OptimisticPyramid:
             if (level, r, c) not in inside
         ]
 
-    def _stand_in(self, key: Key) -> NDArray[np.uint8]:
+    def _stand_in(self, key: Key) -> NDArray[Any]:
         """Return a tile enlarged from the finest coarser pixels at hand."""
         level, row, col = key
         t = self.tiles.tile
@@ -216,7 +221,7 @@ class OptimisticPyramid:
                 return found.take(xs - xs[0], axis=1).take(ys - ys[0], axis=0)
         return self._blank(y1 - y0, x1 - x0)
 
-    def _known(self, level: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint8] | None:
+    def _known(self, level: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any] | None:
         if level == self._coarsest:
             return self.base[y0:y1, x0:x1]
         out = self._blank(y1 - y0, x1 - x0)
@@ -227,9 +232,7 @@ class OptimisticPyramid:
             self._paste(out, tile, key, y0, x0)
         return out
 
-    def _paste(
-        self, out: NDArray[np.uint8], tile: NDArray[np.uint8], key: Key, y0: int, x0: int
-    ) -> None:
+    def _paste(self, out: NDArray[Any], tile: NDArray[Any], key: Key, y0: int, x0: int) -> None:
         """Copy the part of a tile that lies in ``out``, whose corner is (y0, x0) of the level."""
         t = self.tiles.tile
         top, left = key[1] * t - y0, key[2] * t - x0
@@ -252,7 +255,7 @@ class OptimisticPyramid:
         height, width = self.base.shape[:2]
         return self._keys(self._coarsest, 0, height, 0, width)
 
-    def _into_base(self, key: Key, tile: NDArray[np.uint8]) -> None:
+    def _into_base(self, key: Key, tile: NDArray[Any]) -> None:
         self._paste(self.base, tile, key, 0, 0)
 
     def _arrived(self, key: Key) -> None:

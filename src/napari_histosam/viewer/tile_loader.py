@@ -5,16 +5,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     Key = tuple[int, int, int]
-    Tile = NDArray[np.uint8]
+    Tile = NDArray[Any]
 
 # A tile that was wanted this many views ago and not since is no longer worth its decoding.
 STALE_VIEWS = 2

@@ -1,4 +1,4 @@
-"""The *Automate* tab: a model finds all objects of a view, a drawn region or the whole slide."""
+"""The *Automate* tab: a model finds the objects, or maps the regions, of a part of a slide."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_histosam.session.automate import Outcome
 from napari_histosam.viewer.attempt import told
 from napari_histosam.viewer.automation import Automation, Where, Wish
 from napari_histosam.viewer.tools import Tool
 from napari_histosam.widgets.parts import PRIMARY_STYLE, button, choice, label, note, row
+from napari_histosam.widgets.region_box import RegionBox
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 INTRO = (
     "A model finds all objects by itself. They appear while it works; one Ctrl+Z takes the whole "
     "run back. Objects that are there already stay as they are."
+)
+INTRO_REGIONS = (
+    "A model maps how likely each kind of tissue is. The map appears while it works; afterwards "
+    "you choose the threshold, see what would become objects, and make them."
 )
 STOPPED = (
     "The last run on this slide was stopped before its end; with the same settings, Start goes on."
@@ -59,7 +65,8 @@ class AutomateTab(QWidget):
         self._controller: Controller | None = None
         self._filling = False
         self.automation = Automation(workbench, jobs, dispatcher)
-        self.model = choice("The models that find objects without prompts")
+        self.intro = note(INTRO)
+        self.model = choice("The models that find objects or map regions without prompts")
         self.model_text = note()
         self._places = QButtonGroup(self)
         self.places = {where: QRadioButton(where.value) for where in Where}
@@ -69,6 +76,7 @@ class AutomateTab(QWidget):
         self.draw = button("Draw", "Draw a line around the region on the slide", self._draw)
         self.clear = button("Clear", "Forget the drawn region", self._clear)
         self.classes = choice("The class that the objects get")
+        self.least_label = label("Leave out scores below")
         self.least = QDoubleSpinBox()
         self.least.setRange(0.0, 1.0)
         self.least.setSingleStep(0.05)
@@ -84,13 +92,14 @@ class AutomateTab(QWidget):
         self.bar.setTextVisible(False)
         self.progress_text = note()
         self.result = note()
+        self.regions = RegionBox(self.automation.regions, self._class)
         self.review = button(
             "Review what was found", "One by one, least certain first", self._review
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.setSpacing(6)
-        layout.addWidget(note(INTRO))
+        layout.addWidget(self.intro)
         layout.addLayout(row(label("Model"), self.model))
         layout.addWidget(self.model_text)
         layout.addWidget(label("Where"))
@@ -98,12 +107,13 @@ class AutomateTab(QWidget):
         layout.addLayout(row(self.places[Where.REGION], self.draw, self.clear, stretch=True))
         layout.addWidget(self.places[Where.WHOLE])
         layout.addLayout(row(label("Class"), self.classes))
-        layout.addLayout(row(label("Leave out scores below"), self.least, stretch=True))
+        layout.addLayout(row(self.least_label, self.least, stretch=True))
         layout.addWidget(self.trouble)
         layout.addLayout(row(self.start, self.hold, self.cancel))
         layout.addWidget(self.bar)
         layout.addWidget(self.progress_text)
         layout.addWidget(self.result)
+        layout.addWidget(self.regions)
         layout.addWidget(self.review)
         layout.addStretch(1)
         self.model.activated.connect(self._update)
@@ -111,6 +121,9 @@ class AutomateTab(QWidget):
         self.classes.activated.connect(self._update)
         self.automation.changed.connect(self._update)
         self.automation.said.connect(self.said.emit)
+        self.automation.regions.changed.connect(self._update)
+        self.regions.said.connect(self.said.emit)
+        self.regions.job_started.connect(self.job_started.emit)
         self.refresh_models()
         self.show_controller(None)
 
@@ -121,6 +134,10 @@ class AutomateTab(QWidget):
     def say(self, text: str) -> None:
         """Tell the user something."""
         self.said.emit(text)
+
+    def end(self) -> None:
+        """Let go of the map that is shown; called when the dock is closed."""
+        self.automation.regions.close()
 
     def showEvent(self, event: QShowEvent) -> None:
         """Show models and objects as they are now."""
@@ -153,13 +170,12 @@ class AutomateTab(QWidget):
     def wish(self) -> Wish:
         """What the user has chosen."""
         where = next(w for w, made in self.places.items() if made.isChecked())
-        own = self.classes.currentIndex() > 0
         return Wish(
-            self.model.currentData() or "",
-            where,
-            round(self.least.value(), 4),
-            self.classes.currentText() if own else None,
+            self.model.currentData() or "", where, round(self.least.value(), 4), self._class()
         )
+
+    def _class(self) -> str | None:
+        return self.classes.currentText() if self.classes.currentIndex() > 0 else None
 
     @told
     def _start(self) -> None:
@@ -220,6 +236,11 @@ class AutomateTab(QWidget):
         self.bar.setVisible(at_work)
         self.progress_text.setVisible(at_work)
         self.model_text.setText(self._about(wish.model))
+        maps = of.maps(wish.model)
+        self.intro.setText(INTRO_REGIONS if maps else INTRO)
+        self.start.setToolTip("Map the regions" if maps else "Find the objects")
+        self.least.setVisible(not maps)
+        self.least_label.setVisible(not maps)
         outcome, last = of.outcome, of.last
         if outcome is not None:
             self.result.setText(outcome.text)
@@ -228,7 +249,8 @@ class AutomateTab(QWidget):
         else:
             self.result.clear()
         self.result.setVisible(bool(self.result.text()))
-        self.review.setVisible(last is not None if outcome is None else outcome.objects > 0)
+        something = outcome.objects > 0 if isinstance(outcome, Outcome) else last is not None
+        self.review.setVisible(something)
 
     def _about(self, name: str) -> str:
         """Return what a model finds, and at which scale it looks."""
@@ -237,7 +259,10 @@ class AutomateTab(QWidget):
         card = self._workbench.registry.get(name)
         finds = ", ".join(card.classes) or "objects"
         scale = f"{card.mpp:g} µm/px" if card.mpp else "0.5 µm/px"
-        text = f"Finds: {finds} · looks at {scale} · {card.licence.split(' (')[0]}"
+        what = "Maps" if card.finds == "regions" else "Finds"
+        text = f"{what}: {finds} · looks at {scale} · {card.licence.split(' (')[0]}"
+        if not card.takes:
+            text += f"\n{name} takes no clicks or boxes, so it is not offered in the Annotate tab."
         chosen = self._workbench.model
         if self._workbench.registry.get(chosen).finds is None:
             text += f"\n{chosen} (Annotate tab) needs prompts, so it is not used here."

@@ -111,6 +111,7 @@ class HistosamDock(QWidget):
         self._closed = True
         self.thread_bridge.close()
         self.learn.end()
+        self.automate.end()
         self.workbench.close()
         self.status.end()
         # Jobs are asked to stop at once; a window that closes does not wait until they have.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from napari_histosam.models.automatic import AutomaticModel, Detections
     from napari_histosam.session.automate.plan import Tile
@@ -41,19 +45,27 @@ class LookHere:
 
     def __call__(self, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Detections]]:
         """Yield what was found in each tile, in the order of the tiles."""
-        with ThreadPoolExecutor(1, thread_name_prefix="histosam-tiles") as reader:
-            ahead = deque(
-                (tile, reader.submit(self._slide.read, tile.window))
-                for tile in islice(tiles, _AHEAD)
-            )
-            try:
-                while ahead:
-                    tile, image = ahead.popleft()
-                    pixels = image.result()
-                    following = next(tiles, None)
-                    if following is not None:
-                        ahead.append((following, reader.submit(self._slide.read, following.window)))
-                    yield tile, self._model.find(pixels)
-            finally:
-                for _, image in ahead:
-                    image.cancel()
+        with closing(read_ahead(self._slide, tiles)) as read:
+            for tile, pixels in read:
+                yield tile, self._model.find(pixels)
+
+
+def read_ahead(
+    slide: Slide, tiles: Iterator[Tile]
+) -> Generator[tuple[Tile, NDArray[np.uint8]], None, None]:
+    """Yield each tile with its pixels (h, w, 3), read on another thread while others are used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="histosam-tiles") as reader:
+        ahead = deque(
+            (tile, reader.submit(slide.read, tile.window)) for tile in islice(tiles, _AHEAD)
+        )
+        try:
+            while ahead:
+                tile, image = ahead.popleft()
+                pixels = image.result()
+                following = next(tiles, None)
+                if following is not None:
+                    ahead.append((following, reader.submit(slide.read, following.window)))
+                yield tile, pixels
+        finally:
+            for _, image in ahead:
+                image.cancel()

@@ -1,6 +1,6 @@
 """Lays a model's windows over a part of a slide, so that each object belongs to one of them.
 
-Serves whatever is worked out window by window: objects, and later maps of regions.
+Serves whatever is worked out window by window: objects, and maps of regions.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class TilePlan:
         shapely.prepare(self.region)
         for row in range(self.count[1]):
             for column in range(self.count[0]):
-                tile = self._tile(column, row)
+                tile = self.tile(row * self.count[0] + column)
                 if not self.whole and not self.region.intersects(shapely.box(*tile.core)):
                     continue
                 if tissue is None or tissue.fraction(*tile.core) > 0:
@@ -115,22 +115,36 @@ class TilePlan:
             "count": list(self.count),
         }
 
-    def _tile(self, column: int, row: int) -> Tile:
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Width and height of the slide in window px."""
+        wide, high = (math.ceil(self.slide_size[axis] / self.scale[axis]) for axis in (0, 1))
+        return wide, high
+
+    def firsts(self, axis: int) -> list[int]:
+        """Return where the windows of each column (axis 0) or row (1) begin, in window px."""
+        return [self._first(axis, at) for at in range(self.count[axis])]
+
+    def tile(self, number: int) -> Tile:
+        """Return the tile with a number."""
         sides = []
-        for axis, at in enumerate((column, row)):
+        for axis, at in enumerate((number % self.count[0], number // self.count[0])):
             step = self.size[axis] - 2 * self.margin[axis]
             core = self.start[axis] + at * step
-            extent = math.ceil(self.slide_size[axis] / self.scale[axis])
-            # Moved onto the slide: real tissue tells a model more than painted background.
-            first = min(max(core - self.margin[axis], 0), max(extent - self.size[axis], 0))
+            middle = self._first(axis, at) + self.size[axis] / 2
             scale = self.scale[axis]
-            sides.append(((first + self.size[axis] / 2) * scale, core * scale, step * scale))
+            sides.append((middle * scale, core * scale, step * scale))
         (cx, left, wide), (cy, top, high) = sides
         return Tile(
-            row * self.count[0] + column,
-            Window(cx, cy, self.scale, self.size),
-            (left, top, left + wide, top + high),
+            number, Window(cx, cy, self.scale, self.size), (left, top, left + wide, top + high)
         )
+
+    def _first(self, axis: int, at: int) -> int:
+        """Return where a column's or row's windows begin, in window px."""
+        step = self.size[axis] - 2 * self.margin[axis]
+        # Moved onto the slide: real tissue tells a model more than painted background.
+        most = max(self.extent[axis] - self.size[axis], 0)
+        return min(max(self.start[axis] + at * step - self.margin[axis], 0), most)
 
 
 def plan_tiles(
@@ -139,6 +153,7 @@ def plan_tiles(
     region: BaseGeometry | None = None,
     *,
     shift: tuple[int, int] = (0, 0),
+    least_margin: int = LEAST_MARGIN_PX,
 ) -> TilePlan:
     """Lay the windows of a model over a region.
 
@@ -151,7 +166,9 @@ def plan_tiles(
     region : shapely geometry, optional
         Polygon(s) in level-0 px; None for the whole slide.
     shift : tuple of int
-        Moves the grid by window px; the objects found do not depend on it.
+        Moves the grid by window px; what is found does not depend on it.
+    least_margin : int
+        Window px that a window reaches beyond its core at least; 0 where no object must fit in.
 
     Raises
     ------
@@ -168,7 +185,7 @@ def plan_tiles(
     for axis, side in enumerate((slide.width, slide.height)):
         extent = math.ceil(side / scale[axis])
         own = min(card.window_px, extent)
-        rim = 0 if own == extent else max(LEAST_MARGIN_PX, round(card.window_px * MARGIN))
+        rim = 0 if own == extent else max(least_margin, round(card.window_px * MARGIN))
         rim = min(rim, (own - 1) // 2)
         step = own - 2 * rim
         # On the grid of window px that begins at the slide's corner, so that every plan reads the
