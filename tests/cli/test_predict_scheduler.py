@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from distributed import LocalCluster
+from PIL import Image
 
 from napari_histosam.cli import main
 from napari_histosam.errors import InputError
@@ -16,6 +17,7 @@ from napari_histosam.models import ModelRegistry
 from napari_histosam.session.automate import plan_tiles
 from napari_histosam.session.automate.elsewhere import LookElsewhere, sight_of
 from napari_histosam.slide import open_slide
+from region_tints import Tinter, landscape, offer
 
 ROI = "500,1300,1500,900"  # four tiles
 
@@ -98,3 +100,17 @@ def test_a_scheduler_that_is_not_there_is_refused(
         assert status == 2
         assert f"No scheduler answers at {address}" in err
     assert not list(tmp_path.glob("x.geojson*"))
+
+
+def test_workers_map_regions_as_well(histosam, tmp_path, scheduler, monkeypatch):
+    offer(monkeypatch, Tinter(classes=("Tumour", "Stroma")))
+    picture = tmp_path / "one.png"
+    Image.fromarray(landscape(700, 500, 1)).save(picture)
+    argv = ("predict", picture, "--model", "tinter", "--json", "--out")
+    told = []
+    for name, more in (("here", ()), ("there", ("--scheduler", scheduler))):
+        status, out, err = histosam(*argv, tmp_path / f"{name}.geojson", *more)
+        assert status == 0, err
+        told.append(json.loads(out)["areas"])
+    assert told[0] == told[1]
+    assert outlines(tmp_path / "here.geojson") == outlines(tmp_path / "there.geojson")

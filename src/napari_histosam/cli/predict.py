@@ -90,7 +90,7 @@ class Order:
     skip_glass: bool
     settings: AreaSettings | None
     maps: Path | None
-    look: Callable[[Slide], Looker | None]
+    look: Callable[[Slide], Looker[Any] | None]
 
 
 def run(args: Namespace) -> tuple[dict[str, Any], str]:
@@ -190,7 +190,9 @@ def _one(slide: Slide, out: Path, order: Order) -> dict[str, Any]:
 
 
 @contextmanager
-def _lookers(args: Namespace, model: AutomaticModel) -> Iterator[Callable[[Slide], Looker | None]]:
+def _lookers(
+    args: Namespace, model: AutomaticModel
+) -> Iterator[Callable[[Slide], Looker[Any] | None]]:
     """Give what returns who looks at a slide's tiles: workers of a scheduler, or None for here."""
     if args.scheduler is None:
         yield lambda slide: None
@@ -208,7 +210,7 @@ def _found(
     store: ObjectStore,
     model: AutomaticModel,
     request: AutomateRequest,
-    look: Looker | None,
+    look: Looker[Any] | None,
 ) -> Outcome:
     """Run, or go on with, what the store's journal tells of."""
     from napari_histosam.session.automate import automate

@@ -147,7 +147,8 @@ def _mapped(slide: Slide, out: Path, order: Order) -> tuple[Path, RegionOutcome]
         folder = order.maps / f"{Path(slide.name).stem}{SUFFIX}"
     try:
         shown = show_of(slide.name)
-        return folder, map_regions(slide, order.model, request, folder, report=shown)
+        look = order.look(slide)
+        return folder, map_regions(slide, order.model, request, folder, report=shown, look=look)
     except KeyboardInterrupt:
         sys.stderr.write(KEPT)
         raise

@@ -1,4 +1,7 @@
-"""Has tiles looked at by the workers of a scheduler, here or on other machines."""
+"""Has tiles looked at by the workers of a scheduler, here or on other machines.
+
+Whether a model finds objects or tells how likely regions are, its card says.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_histosam.jobs.cluster import Cluster
-    from napari_histosam.models.automatic import AutomaticModel, Detections
+    from napari_histosam.models.automatic import AutomaticModel, RegionModel
     from napari_histosam.session.automate.plan import Tile
     from napari_histosam.slide import Slide
 
@@ -57,13 +60,16 @@ class LookElsewhere:
         self._cluster = cluster
         self._sight = sight
 
-    def __call__(self, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Detections]]:
-        """Yield what was found in each tile, in the order of the tiles."""
+    def __call__(self, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Any]]:
+        """Yield what the model says of each tile, in the order of the tiles."""
         return self._cluster.in_order(partial(_look, self._sight), tiles)
 
 
 def sight_of(
-    slide: Slide, model: AutomaticModel, files: tuple[str, ...] = (), device: str = "auto"
+    slide: Slide,
+    model: AutomaticModel | RegionModel,
+    files: tuple[str, ...] = (),
+    device: str = "auto",
 ) -> Sight:
     """Return what workers need to look at a slide with a model.
 
@@ -84,13 +90,12 @@ def sight_of(
     )
 
 
-def _look(sight: Sight, tile: Tile) -> Detections:
+def _look(sight: Sight, tile: Tile) -> Any:
     """Look at one tile; runs on a worker."""
     (slide, model), lock = kept_on_worker(repr(sight), lambda: _opened(sight))
     image = slide.read(tile.window)
     with lock:  # a model answers one thread at a time
-        found: Detections = model.find(image)
-    return found
+        return model.probabilities(image) if model.card.finds == "regions" else model.find(image)
 
 
 def _opened(sight: Sight) -> tuple[Slide, Any]:

@@ -6,48 +6,50 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_histosam.models.automatic import AutomaticModel, Detections
     from napari_histosam.session.automate.plan import Tile
     from napari_histosam.slide import Slide
 
+Seen = TypeVar("Seen", covariant=True)
+Said = TypeVar("Said")
 # Tiles read while the model is at work. Few, for they bound the memory used.
 _AHEAD = 2
 
 
-class Looker(Protocol):
-    """Whatever finds the objects of tiles: here, or on other machines."""
+class Looker(Protocol[Seen]):
+    """Whatever looks at tiles with a model: here, or on other machines."""
 
-    def __call__(self, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Detections]]:
-        """Yield what was found in each tile, in the order of the tiles."""
+    def __call__(self, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Seen]]:
+        """Yield what the model says of each tile, in the order of the tiles."""
         ...
 
 
-class LookHere:
+class LookHere(Generic[Said]):
     """Looks at the tiles in this process, on the calling thread; they are read on another.
 
     Parameters
     ----------
     slide : Slide
-    model : AutomaticModel
+    see : callable
+        What the model makes of a window (h, w, 3): its ``find`` or ``probabilities``.
     """
 
-    def __init__(self, slide: Slide, model: AutomaticModel) -> None:
+    def __init__(self, slide: Slide, see: Callable[[NDArray[np.uint8]], Said]) -> None:
         self._slide = slide
-        self._model = model
+        self._see = see
 
-    def __call__(self, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Detections]]:
-        """Yield what was found in each tile, in the order of the tiles."""
+    def __call__(self, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Said]]:
+        """Yield what the model says of each tile, in the order of the tiles."""
         with closing(read_ahead(self._slide, tiles)) as read:
             for tile, pixels in read:
-                yield tile, self._model.find(pixels)
+                yield tile, self._see(pixels)
 
 
 def read_ahead(

@@ -46,7 +46,7 @@ def automate(
     cancel: CancelToken | None = None,
     pause: PauseSwitch | None = None,
     announce: Callable[[Change], None] | None = None,
-    look: Looker | None = None,
+    look: Looker[Detections] | None = None,
     repeat: bool = True,
 ) -> Outcome:
     """Find all objects of a plan; a job, for a thread of its own.
@@ -90,7 +90,7 @@ def automate(
     cancel, pause, pace = cancel or CancelToken(), pause or PauseSwitch(), Pace(todo)
     before = frozenset(writing.done)
     open_tiles = (tile for tile in request.plan.tiles(tissue) if tile.number not in before)
-    found = (look or LookHere(slide, model))(open_tiles)
+    found = (look or LookHere(slide, model.find))(open_tiles)
     try:
         report(_progress(len(before), len(tiles), writing.objects, None))
         while True:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_histosam.errors import InputError
 from napari_histosam.jobs import CancelToken, PauseSwitch, Progress
-from napari_histosam.session.automate.looking import read_ahead
+from napari_histosam.session.automate.looking import LookHere
 from napari_histosam.session.automate.pace import Pace, in_words
 from napari_histosam.session.regions.blending import Blender, as_fine
 from napari_histosam.session.regions.canvas import Canvas
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_histosam.models.automatic import RegionModel
+    from napari_histosam.models.cards import ModelCard
+    from napari_histosam.session.automate.looking import Looker
     from napari_histosam.session.automate.plan import Tile
     from napari_histosam.session.regions.request import RegionRequest
     from napari_histosam.slide import Slide, TissueMask
@@ -42,6 +43,7 @@ def map_regions(
     cancel: CancelToken | None = None,
     pause: PauseSwitch | None = None,
     announce: Callable[[Box], None] | None = None,
+    look: Looker[NDArray[np.float32]] | None = None,
 ) -> RegionOutcome:
     """Map the probabilities of a plan; a job, for a thread of its own.
 
@@ -64,6 +66,8 @@ def map_regions(
     announce : callable, optional
         Called on this thread with left, top, right, bottom in map px of what has got better: the
         map is then also written while windows are missing, and at every scale.
+    look : Looker, optional
+        Looks at the windows; by default ``model`` does, here.
 
     Raises
     ------
@@ -85,19 +89,24 @@ def map_regions(
         work = _Writing(canvas, scratch, Blender(request.plan, numbers), numbers, announce)
         report(_progress(done, len(numbers), None))
         tiles = (request.plan.tile(number) for number in numbers[before:])
-        with closing(read_ahead(slide, tiles)) as read:
+        seen = (look or LookHere(slide, model.probabilities))(tiles)
+        try:
             while True:
                 if pause.paused:
                     report(Progress(done, len(numbers), "Paused"))
                     pace.paused(pause.wait(cancel))
                 if cancel.cancelled:
                     break
-                one = next(read, None)
+                one = next(seen, None)
                 if one is None:
                     break
-                work.take(done, _checked(model, *one))
+                work.take(done, _checked(model.card, *one))
                 done += 1
                 report(_progress(done, len(numbers), pace.left(done - before)))
+        finally:
+            close = getattr(seen, "close", None)
+            if close is not None:
+                close()
         finished = done == len(numbers)
         if finished:
             report(Progress(done, len(numbers), "Finishing the map"))
@@ -218,12 +227,12 @@ def _wanted(tile: Tile, tissue: TissueMask, request: RegionRequest) -> bool:
     return tissue.fraction(*box) >= request.least_tissue
 
 
-def _checked(model: RegionModel, tile: Tile, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    likely = np.asarray(model.probabilities(image))
+def _checked(card: ModelCard, tile: Tile, seen: NDArray[np.float32]) -> NDArray[np.uint16]:
+    likely = np.asarray(seen)
     wide, high = tile.window.size
-    if likely.shape != (len(model.card.classes), high, wide) or not np.isfinite(likely).all():
+    if likely.shape != (len(card.classes), high, wide) or not np.isfinite(likely).all():
         raise InputError(
-            f"{model.card.name} gave no usable probabilities for a window; its weights may be "
+            f"{card.name} gave no usable probabilities for a window; its weights may be "
             "damaged: import them again."
         )
     return as_fine(likely)
