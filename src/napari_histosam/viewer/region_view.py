@@ -312,6 +312,8 @@ class RegionView:
             self.show(folder, settings)
             return
         if box is None:
+            for overlay in self._overlays:
+                overlay.layer()  # a user may have removed it from the viewer
             self.changed.emit()
             return
         self._boxes.append(box)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from napari_histosam.session.regions.region_map import RegionMap
 
+    Box = tuple[int, int, int, int]
+
 # Px of a band, apart from what it shares with its neighbours: this bounds the memory used.
 BAND_PX = 2**22
 LEAST_ROWS = 64
@@ -159,13 +161,14 @@ def areas(
     """
     settings = settings or AreaSettings()
     masks = ClassMasks(found, settings)
-    left, top, right, bottom = _bounds(found)
+    asked = _bounds(found)
+    left, top, right, bottom = _common(asked, found.written())
     tracers = [BandTracer(right - left) for _ in found.classes]
     parts: list[list[Area]] = [[] for _ in found.classes]
     on_tissue = np.zeros(len(found.classes))
     px = px_size(found)
     least = settings.least_um2 / (px[0] * px[1])
-    tissue, tissue_px = _Tissue(found, left, right), 0
+    tissue, tissue_px = _Tissue(found, left, right), _tissue_px(found, masks, asked)
 
     def keep(kind: int, ended: Iterator[Part]) -> None:
         for part in ended:
@@ -176,8 +179,7 @@ def areas(
     rows = max(LEAST_ROWS, masks.reach, BAND_PX // max((right - left) * len(tracers), 1))
     for y in range(top, bottom, rows):
         end = min(y + rows, bottom)
-        cover = tissue.read(y, end) & masks.inside(y, end, left, right)
-        tissue_px += int(np.count_nonzero(cover))
+        cover = tissue.read(y, end)
         bands, likely = masks.read(y, end, left, right)
         for kind, tracer in enumerate(tracers):
             keep(kind, tracer.add(bands[kind], (likely[kind], cover)))
@@ -225,6 +227,20 @@ def px_size(found: RegionMap) -> tuple[float, float]:
     return mpp, mpp
 
 
+def _tissue_px(found: RegionMap, masks: ClassMasks, box: Box) -> int:
+    """Return how many map px of what was asked for are tissue."""
+    left, top, right, bottom = box
+    tissue = _Tissue(found, left, right)
+    if found.region is None:
+        return tissue.count(top, bottom)
+    rows = max(LEAST_ROWS, BAND_PX // max(right - left, 1))
+    count = 0
+    for y in range(top, bottom, rows):
+        end = min(y + rows, bottom)
+        count += int(np.count_nonzero(tissue.read(y, end) & masks.inside(y, end, left, right)))
+    return count
+
+
 class _Tissue:
     """The tissue mask in px of a level of the map, some columns of it."""
 
@@ -236,6 +252,12 @@ class _Tissue:
 
     def read(self, top: int, bottom: int) -> NDArray[np.bool_]:
         return self._mask[self._at(1, top, bottom)][:, self._columns]
+
+    def count(self, top: int, bottom: int) -> int:
+        """Return how many px of some rows are tissue, without making them."""
+        down = np.bincount(self._at(1, top, bottom), minlength=self._mask.shape[0])
+        across = np.bincount(self._columns, minlength=self._mask.shape[1])
+        return int(down @ self._mask.astype(np.int64) @ across)
 
     def _at(self, axis: int, begin: int, end: int) -> NDArray[np.int64]:
         middles = (np.arange(begin, end) + 0.5) * self._down[axis] / self._scale[axis]
@@ -250,7 +272,14 @@ def _exclusive(masks: NDArray[np.bool_], likely: NDArray[np.uint8]) -> NDArray[n
     return masks & (best == np.arange(len(masks))[:, None, None])
 
 
-def _bounds(found: RegionMap) -> tuple[int, int, int, int]:
+def _common(one: Box, other: Box) -> Box:
+    """Return what two boxes share; nothing is a box without rows."""
+    left, top = max(one[0], other[0]), max(one[1], other[1])
+    right, bottom = min(one[2], other[2]), min(one[3], other[3])
+    return (left, top, right, bottom) if left < right and top < bottom else (0, 0, 1, 0)
+
+
+def _bounds(found: RegionMap) -> Box:
     """Return left, top, right, bottom of what was asked for, in map px."""
     high, wide = found.shapes[0]
     region: BaseGeometry | None = found.region

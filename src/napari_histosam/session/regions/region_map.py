@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_histosam.errors import InputError
-from napari_histosam.session.regions.canvas import ABOUT, TISSUE
+from napari_histosam.session.regions.canvas import ABOUT, CHUNK, TISSUE
 from napari_histosam.slide import TissueMask
 
 if TYPE_CHECKING:
@@ -98,6 +98,19 @@ class RegionMap:
         mask = np.asarray(self._tissue[...]) > 0
         wide, high = self.about["plan"]["slide_size"]
         return TissueMask(mask, (wide / mask.shape[1], high / mask.shape[0]))
+
+    def written(self) -> tuple[int, int, int, int]:
+        """Return left, top, right, bottom of what is not all zero, in map px, whole chunks."""
+        high, wide = self.shapes[0]
+        rows, columns = [], []
+        for path in (self.folder / "0").glob("*/*/*"):
+            if path.name.isdigit():
+                rows.append(int(path.parent.name))
+                columns.append(int(path.name))
+        if not rows:
+            return 0, 0, 0, 0
+        right, bottom = (max(columns) + 1) * CHUNK, (max(rows) + 1) * CHUNK
+        return min(columns) * CHUNK, min(rows) * CHUNK, min(right, wide), min(bottom, high)
 
     def read(self, level: int, top: int, bottom: int, left: int, right: int) -> NDArray[np.uint8]:
         """Return rows and columns of a level, (k, h, w); what is outside of it is 0."""
