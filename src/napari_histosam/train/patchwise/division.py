@@ -66,7 +66,8 @@ class PatchDivision:
             for part, found in (("train", self.train), ("val", self.val))
             for e in found
         )
-        return f"sha256:{hashlib.sha256('\n'.join(lines).encode()).hexdigest()}"
+        text = "\n".join(lines)
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def divide_patches(plan: PatchPlan) -> PatchDivision:

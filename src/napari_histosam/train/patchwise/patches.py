@@ -1,4 +1,4 @@
-"""Reads patches at the side that the networks see, and varies them as the classifier's recipe does."""
+"""Reads patches at the side that the networks see, and varies them for the classifier."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from napari_histosam.models.ep_sam.points import AGREED
 from napari_histosam.train.finetune.plan import Plan
 
 Until = Literal["classifier", "all"]
-METHOD = "patches"
+METHOD = "patches"  # how a model was trained, on its card
 # What the decoder's stages depend on beside the classifier.
 _LATER = ("percentile", "agreement", "decoder_rate", "decoder_epochs", "views")
 # What has no meaning here, and what only says how far to go.
