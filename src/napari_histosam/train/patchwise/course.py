@@ -113,6 +113,8 @@ class Course:
         kept = self.folder.load()
         if kept is None:
             self.folder.rewind(-1)  # of one that was killed before its first checkpoint
+            for left in ("parts", "pseudo"):
+                shutil.rmtree(self.folder.path / left, ignore_errors=True)
             return
         other = self.plan.difference(kept["plan"])
         if kept["labels"] != self._labels:

@@ -106,6 +106,10 @@ class Shelf:
             raise InputError(f"{path} is missing: remove last.pt beside it to begin again.")
         return found > 0
 
+    def has_mask(self, where: str, entry: PatchEntry) -> bool:
+        """Tell whether a patch has a mask."""
+        return (self._root / where / f"{entry.name}.png").is_file()
+
     def keep_mask(self, where: str, entry: PatchEntry, mask: NDArray[np.bool_]) -> None:
         """Write a patch's mask."""
         _write(self._root / where / f"{entry.name}.png", (mask * 255).astype(np.uint8))
@@ -166,7 +170,8 @@ def pseudo_masks(
     shelf: Shelf,
     where: str,
     learned: Mapping[PatchEntry, float],
-    answer: Callable[[PatchEntry, Heat], tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    profile: Profile,
+    answer: Callable[[PatchEntry, Heat], NDArray[np.bool_]],
     least: float,
     goes_on: Callable[[int], bool] = lambda _: True,
 ) -> list[Judged] | None:
@@ -180,8 +185,9 @@ def pseudo_masks(
         The folder.
     learned : mapping of PatchEntry to float
         As `initial_masks`.
-    answer : callable of (PatchEntry, Heat) -> (warm, mask)
-        The heat map's mask and the decoder's, (side, side) each.
+    profile : Profile
+    answer : callable of (PatchEntry, Heat) -> mask
+        The decoder's, (side, side); asked for patches only that have no mask there yet.
     least : float
         An answer is learned from if so much of it is warm.
     goes_on : callable of int -> bool
@@ -191,12 +197,14 @@ def pseudo_masks(
     for entry, tumour in learned.items():
         heat = shelf.heat(entry)
         assert heat is not None
-        warm, mask = answer(entry, heat)
-        shelf.keep_mask(where, entry, mask)
+        warm = heat.mask(profile)
+        if not shelf.has_mask(where, entry):
+            if not goes_on(len(found)):
+                return None
+            shelf.keep_mask(where, entry, answer(entry, heat))
+        mask = shelf.mask(where, entry)
         kept = bool(mask.any()) and agreement(warm, mask) >= least
         found.append(_judged(entry, tumour, warm, mask, kept))
-        if not goes_on(len(found)):
-            return None
     shelf.write_list(where, found, agreement=least)
     return found
 

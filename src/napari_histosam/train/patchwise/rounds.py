@@ -102,13 +102,12 @@ class Embedded:
             made = self._net.embedded(patch)
         return Embedding({"embedding": made.float().cpu().numpy()}, patch.shape[1::-1])
 
-    def answer(self, entry: PatchEntry, heat: Heat) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return the heat map's mask of a patch, and the decoder's answer to its points."""
+    def answer(self, entry: PatchEntry, heat: Heat) -> NDArray[np.bool_]:
+        """Return the decoder's answer to the points of a patch's heat map, (side, side)."""
         with torch.no_grad():
-            warm, _, likely = answered(
-                self._net, self._recipe, self.patch(entry), heat, self.of(entry)
-            )
-        return warm, likely > 0.5
+            patch = self.patch(entry)
+            _, _, likely = answered(self._net, self._recipe, patch, heat, self.of(entry))
+        return likely > 0.5
 
 
 class DecoderStage:
@@ -187,7 +186,8 @@ class DecoderStage:
         """Return the mean of IDS and of Dice with the heat map's mask, and both."""
         ids, dice = [], []
         for entry, heat in self._val:
-            warm, mask = self._embedded.answer(entry, heat)
+            warm = heat.mask(self._recipe.profile)
+            mask = self._embedded.answer(entry, heat)
             ids.append(agreement(warm, mask))
             both = int(warm.sum() + mask.sum())
             dice.append(2 * int((warm & mask).sum()) / both if both else 0.0)

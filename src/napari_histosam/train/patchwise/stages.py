@@ -67,6 +67,8 @@ class Stages:
 
     def run(self) -> None:
         """Do all stages that are left, and tell how it ended."""
+        later = {**self._plan.later(), "rounds": self._plan.rounds, "until": self._plan.until}
+        self._folder.tell("running", "The run is getting ready.", later=later)
         if not self._classify():
             return
         tumour = self._heat()
@@ -175,8 +177,10 @@ class Stages:
 
         found = self._shelf.read_list(where)
         if found is None:
-            answer, least = self._embedded.answer, self._plan.agreement
-            found = pseudo_masks(self._shelf, where, learned, answer, least, goes_on)
+            found = pseudo_masks(
+                *(self._shelf, where, learned, self._recipe.profile, self._embedded.answer),
+                *(self._plan.agreement, goes_on),
+            )
         if found is None:
             self._folder.tell("paused", "Paused while making pseudo-masks.")
         return found
