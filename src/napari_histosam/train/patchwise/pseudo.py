@@ -193,7 +193,7 @@ def pseudo_masks(
     goes_on : callable of int -> bool
         Is told how many are done; says whether to go on. Else None is returned.
     """
-    found = []
+    found: list[Judged] = []
     for entry, tumour in learned.items():
         heat = shelf.heat(entry)
         assert heat is not None
