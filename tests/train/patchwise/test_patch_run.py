@@ -23,7 +23,7 @@ from napari_histosam.models.ep_sam.points import agreement
 from napari_histosam.models.registry import ModelRegistry
 from napari_histosam.models.trained import base_hash
 from napari_histosam.train.finetune.folder import RunFolder
-from napari_histosam.train.patchwise import classifier, pseudo, rounds
+from napari_histosam.train.patchwise import classifier, rounds
 from napari_histosam.train.patchwise.division import divide_patches
 from napari_histosam.train.patchwise.launch import run
 from napari_histosam.train.patchwise.plan import PatchPlan
@@ -199,9 +199,8 @@ def test_a_run_goes_on_exactly_wherever_it_ended(
         ("classifier", classifier.ClassifierStage, "learn"),
         ("decoder", rounds.DecoderStage, "learn"),
         ("masks", rounds.Embedded, "answer"),
-        ("heat", pseudo.Shelf, "keep_heat"),
     ):
-        left = {"classifier": 2, "decoder": 3, "masks": 4, "heat": 3}[place]
+        left = {"classifier": 2, "decoder": 3, "masks": 4}[place]
         real = getattr(owner, name)
 
         def dies(*args: Any, real: Callable = real) -> Any:
