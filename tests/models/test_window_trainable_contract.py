@@ -89,6 +89,9 @@ def case(request: pytest.FixtureRequest, known: ModelRegistry, he_image: Callabl
     truth = WindowTruth.of_areas(areas)
     if card.finds == "objects":
         truth = WindowTruth(np.array([[24, 20, 60, 60.0]]), np.zeros(1, np.int64), [areas == 1])
+    if card.decoder == "des-sam":  # few proposals are enough, and quick
+        for kept_few in (model.module.rpn._pre_nms_top_n, model.module.rpn._post_nms_top_n):
+            kept_few.update(training=20, testing=20)
     inputs = model.prepare(he_image(SIDE, SIDE, 3))
     kept = model.encode(inputs, truth)
     return Case(model, base, Look(inputs, kept, truth))

@@ -11,6 +11,7 @@ import pytest
 from napari_histosam.errors import InputError
 from napari_histosam.models.cards import ModelCard
 from napari_histosam.models.window_trainable import UNKNOWN, Look
+from napari_histosam.train.evaluation.areas import AreaFigures
 from napari_histosam.train.labelled import entries
 from napari_histosam.train.windowed.area_tally import AreaTally
 from napari_histosam.train.windowed.area_windows import AreaSource, cut_areas
@@ -78,6 +79,15 @@ def test_images_without_areas_are_told(folder: Path) -> None:
     assert "nothing is known" in notes[0]
 
 
+def test_seeing_a_frequent_class_everywhere_is_no_good_answer() -> None:
+    truth = np.ones((10, 10), np.uint8)
+    truth[:3] = 0
+    figures = AreaFigures(1)
+    figures.add("a", np.ones((1, 10, 10), np.float32), truth)
+    assert figures.dice() == pytest.approx(14 / 17)
+    assert figures.dice(ground=True) == pytest.approx(7 / 17)
+
+
 class Answers:
     """Says that dark px are tumour, or that bright ones are."""
 
@@ -103,8 +113,8 @@ def test_answers_are_judged_by_their_areas(folder: Path) -> None:
         judges.append(by_group)
     assert [tally.count for tally in judges[1].values()] == [1, 1]
     good = AreaTally.of(list(judges[1].values())).score()
-    assert good == {"dice": 1, "iou": 1, "auc": 1}
-    assert next(iter(good)) == "dice"
+    assert good == {"dice_all": 1, "dice": 1, "iou": 1, "auc": 1}
+    assert next(iter(good)) == "dice_all"
     bad = AreaTally.of(list(judges[0].values())).score()
     assert bad["auc"] == 0
     assert bad["dice"] == 0

@@ -115,13 +115,17 @@ class AreaFigures:
             for row, chosen in enumerate((~is_it, is_it)):
                 self._ranks[number - 1, row] += np.bincount(rank[chosen], minlength=_RANKS)
 
-    def dice(self) -> float:
-        """Return the mean Dice over images and classes; 1 where a class is rightly nowhere."""
-        return self._mean("dice")
+    def dice(self, *, ground: bool = False) -> float:
+        """Return the mean Dice over images and classes; 1 where a class is rightly nowhere.
+
+        ``ground`` counts what is none of the classes as one more, so that holding everything for a
+        frequent class is no good answer.
+        """
+        return self._mean("dice", 0 if ground else 1)
 
     def iou(self) -> float:
         """Return the mean IoU over images and classes, see `dice`."""
-        return self._mean("iou")
+        return self._mean("iou", 1)
 
     def auc(self) -> float | None:
         """Return how likely a px of a class is held for likelier of it than any other px.
@@ -147,10 +151,10 @@ class AreaFigures:
         without = [one.counts for _, one in self._by_image if not one.counts[1:].any()]
         return [float(counts[0, 1:].sum() / counts.sum()) for counts in without if counts.any()]
 
-    def _mean(self, name: str) -> float:
+    def _mean(self, name: str, first: int) -> float:
         if not self._by_image:
             return 0.0
-        values = np.stack([getattr(one, name)[1:] for _, one in self._by_image])
+        values = np.stack([getattr(one, name)[first:] for _, one in self._by_image])
         return float(np.where(np.isnan(values), 1.0, values).mean())
 
 

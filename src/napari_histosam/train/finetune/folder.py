@@ -47,6 +47,7 @@ COLUMNS = (
     "val_click3",
     "val_box",
     "val_dice",
+    "val_dice_all",
     "val_score_error",
     "val_ap50",
     "val_auc",

@@ -46,6 +46,16 @@ class AreaTally:
         self._figures.add(f"{entry.set_name}/{entry.name}", likely, areas)
 
     def score(self) -> dict[str, float]:
-        """Return the mean Dice, by which a model is judged, the mean IoU, and the AUC of px."""
+        """Return figures of areas.
+
+        The mean Dice of classes and ground, by which a model is judged: where a class is frequent,
+        that of the class alone is high for a model that sees it everywhere. The mean Dice and IoU
+        of the classes, and the AUC of px.
+        """
         figures = self._figures
-        return {"dice": figures.dice(), "iou": figures.iou(), "auc": figures.auc() or 0.0}
+        return {
+            "dice_all": figures.dice(ground=True),
+            "dice": figures.dice(),
+            "iou": figures.iou(),
+            "auc": figures.auc() or 0.0,
+        }

@@ -80,7 +80,7 @@ OBJECTS = Subject(
 )
 AREAS = Subject(
     "images",
-    "the mean Dice",
+    "the mean Dice of classes and ground",
     {"areas": True},
     lambda found, card, plan: area_names(found, card, plan.one_class),
     lambda classes, plan: AreaSource(classes),
