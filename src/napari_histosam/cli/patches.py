@@ -67,7 +67,8 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     if args.source is not None or args.out is not None:
         raise InputError("Give --import and --out in a call of their own, then --dataset.")
     from napari_histosam.slide import open_slide
-    from napari_histosam.train.dataset.patch_folder import PatchRequest, build_patches
+    from napari_histosam.train.dataset.patch_folder import build_patches
+    from napari_histosam.train.dataset.patch_request import PatchRequest
     from napari_histosam.train.dataset.patients import read_patients
 
     with open_slide(args.slides[0]) as first:

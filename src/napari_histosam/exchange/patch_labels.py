@@ -52,6 +52,14 @@ class PatchImport:
     notes: tuple[str, ...] = ()
 
 
+class UnclearClasses(InputError):
+    """Outlines have classes that say neither tumour nor normal; ``names`` are these."""
+
+    def __init__(self, text: str, names: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.names = names
+
+
 def kind_of(name: str | None) -> PatchKind | None:
     """Return what the name of a class or label means; None where that is not plain."""
     plain = "-".join((name or "").casefold().replace("_", " ").split())
@@ -166,11 +174,14 @@ def _of_outlines(
         elif one.geometry.area > 0:
             regions.append((one.geometry, kind))
     named = ", ".join(sorted(strange)[:5])
-    if not regions:
-        raise InputError(
-            f"{path.name} has no outlines of a class tumour or normal"
-            + (f", but {named}; say which of them means what." if strange else "; check it.")
+    if not regions and strange:
+        raise UnclearClasses(
+            f"{path.name} has no outlines of a class tumour or normal, but {named}; say which of "
+            "them means what.",
+            tuple(sorted(strange)),
         )
+    if not regions:
+        raise InputError(f"{path.name} has no outlines; check it.")
     labels = cells_of_regions(grid, regions)
     if not labels:
         raise InputError(

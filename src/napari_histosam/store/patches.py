@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_histosam.errors import InputError
 from napari_histosam.records import PATCH_KINDS, PatchLabel, now
 from napari_histosam.store import edits, patch_rows
@@ -13,6 +15,8 @@ from napari_histosam.store import edits, patch_rows
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from napari_histosam.geometry.grid import Box
     from napari_histosam.store.patch_rows import Place, Version
@@ -92,6 +96,26 @@ class PatchBook:
         return self._read(
             "WHERE width BETWEEN ? AND ? AND height BETWEEN ? AND ?", _about(width, height)
         )
+
+    def middles(self, width: float, height: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return where patches of one size have their middle, and which of them are tumour.
+
+        Returns
+        -------
+        (n, 2) float array
+            x and y, level-0 px.
+        (n,) bool array
+        """
+        with self._db.read() as con:
+            plain = con.cursor()
+            plain.row_factory = None
+            rows = plain.execute(
+                "SELECT x + width / 2, y + height / 2, label = 'tumour' FROM patches "
+                "WHERE width BETWEEN ? AND ? AND height BETWEEN ? AND ?",
+                _about(width, height),
+            ).fetchall()
+        found = np.array(rows, np.float64).reshape(-1, 3)
+        return found[:, :2], found[:, 2] > 0
 
     def counts(self) -> list[PatchCount]:
         """Return how many labels there are, by size; the largest number first."""

@@ -15,6 +15,7 @@ from napari_histosam.viewer.learning.follow import Follower, Snapshot
 from napari_histosam.viewer.learning.launcher import Launcher
 from napari_histosam.viewer.learning.measuring import Trouble, costs_of
 from napari_histosam.viewer.learning.order import Order, data_name, model_name, spare_threads
+from napari_histosam.viewer.learning.patch_order import refuse_two
 from napari_histosam.viewer.learning.result import Result, read_result
 from napari_histosam.viewer.learning.shelf import Shelf
 
@@ -268,11 +269,7 @@ class Desk:
             self.course.write("decision", {"kind": kind, "at": now()})
 
     def _refuse_two(self) -> None:
-        for course in courses():
-            if course != self.course and self._runs(course):
-                raise InputError(
-                    f"The training of {course.begun} is running; let it end or stop it first."
-                )
+        refuse_two(self.launcher, self.course)
 
     def _runs(self, course: Course) -> bool:
         # A process that has written its last word is only leaving.
