@@ -58,6 +58,21 @@ def test_a_detector_begins_on_the_bundled_encoder(registry):
     assert registry.load(card.name, "cpu").card == card
 
 
+@pytest.mark.parametrize("decoder", ["sam-lung", "ep-sam"])
+def test_regions_begin_on_the_bundled_encoder(registry, decoder):
+    card = registry.begin(decoder, "begun", "my regions")
+    assert (card.finds, card.variant) == ("regions", BUNDLED)
+    assert card.recipe.get("channel_order", "rgb") == "rgb"
+    assert card.recipe.get("points_frame", "sam") == "sam"
+    model = registry.load(card.name, "cpu")
+    assert model.card == card
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (96, 64, 3), dtype=np.uint8)
+    found = model.probabilities(image)
+    assert found.shape == (1, 96, 64)
+    assert ((found >= 0) & (found <= 1)).all()
+
+
 def test_beginning_twice_gives_the_same_weights(small):
     one, other = fresh_sam(small, 3), fresh_sam(small, 3)
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from napari_histosam.errors import InputError
 from napari_histosam.models.cards import WeightFile
 from napari_histosam.models.catalog import write_card
-from napari_histosam.models.families import family
+from napari_histosam.models.families import (
+    Begins,
+    CardsAnew,
+    beginners,
+    family,
+    has_weights,
+)
 from napari_histosam.models.files import file_hash, write_bytes_atomic
 from napari_histosam.models.naming import slug_of
 from napari_histosam.models.parts import ROLE
@@ -27,13 +33,6 @@ if TYPE_CHECKING:
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.models.registry import ModelRegistry
 
-# The published cards whose families can begin from a base, and what a base must be.
-_BASES = {
-    "sam": "histosam-small",
-    "wsi-sam": "MobileSAM or a SAM on the bundled encoder",
-    "i-medsam": "SAM's ViT-B or a SAM on the bundled encoder",
-    "des-sam": "any SAM",
-}
 _ENCODER = "encoder"
 
 
@@ -60,8 +59,9 @@ def begin(registry: ModelRegistry, decoder: str, base: str, name: str) -> ModelC
     InputError
         If the family cannot begin, the base does not suit it or is not here, or the name is taken.
     """
-    if decoder not in _BASES:
-        raise InputError(f"No model of {decoder!r} can be made: choose {', '.join(_BASES)}.")
+    begins: object = family(decoder) if has_weights(decoder) else None
+    if not isinstance(begins, Begins):
+        raise InputError(f"No model of {decoder!r} can be made: choose {', '.join(beginners())}.")
     slug, cards = slug_of(name), registry.cards()
     if slug in cards or any(slug in card.aliases for card in cards.values()):
         raise InputError(f"The name {slug} is taken: give the new model another one.")
@@ -74,10 +74,10 @@ def begin(registry: ModelRegistry, decoder: str, base: str, name: str) -> ModelC
     if not registry.is_ready(under.name):
         raise InputError(f"{under.name} is not on this machine: choose a base that is.")
     weights = weights_of(registry, under.name)
-    fresh = family(decoder).fresh(weights, pattern.window_px)
+    fresh = begins.fresh(weights, pattern.window_px)
     if fresh is None:
         raise InputError(
-            f"{under.name} cannot be the base of a model of {decoder}: choose {_BASES[decoder]}."
+            f"{under.name} cannot be the base of a model of {decoder}: choose {begins.BASES}."
         )
     files = []
     if any(entry.part == _ENCODER for entry in pattern.files):
@@ -98,6 +98,8 @@ def begin(registry: ModelRegistry, decoder: str, base: str, name: str) -> ModelC
         note=f"Made here from {under.name}; what it adds has learned nothing yet, so train it "
         "before you use it.",
     )
+    if isinstance(begins, CardsAnew):
+        card = begins.new_card(card)
     write_card(card, registry.folder / f"{slug}.json")
     return card
 

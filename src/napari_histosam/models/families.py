@@ -78,6 +78,19 @@ class Family(Protocol):
         """Return the model as it is trained by a method, on the CPU; see `model`."""
         ...
 
+
+@runtime_checkable
+class Begins(Protocol):
+    """What the module ``family`` offers, too, if a new model can begin on another one's weights.
+
+    Attributes
+    ----------
+    BASES : str
+        What a base must be, for people.
+    """
+
+    BASES: str
+
     def fresh(
         self, base: Mapping[str, Tensor], side: int
     ) -> Mapping[str, Mapping[str, Tensor]] | None:
@@ -96,6 +109,18 @@ class Family(Protocol):
             Without the part ``"encoder"``, which is the base itself; None if the base does not
             suit.
         """
+        ...
+
+
+@runtime_checkable
+class CardsAnew(Protocol):
+    """What the module ``family`` offers, too, if what begins here is used unlike what is published.
+
+    Its authors' files may have quirks that new ones need not have.
+    """
+
+    def new_card(self, card: ModelCard) -> ModelCard:
+        """Return the card of an untrained model; its ``variant`` tells the encoder."""
         ...
 
 
@@ -122,6 +147,11 @@ def check_decoder(card: ModelCard) -> None:
 def family(decoder: str) -> Family:
     """Return the family of a decoder that has weights; imports torch."""
     return cast("Family", import_module(f"napari_histosam.models.{_FOLDERS[decoder]}.family"))
+
+
+def beginners() -> tuple[str, ...]:
+    """Return the decoders of which a new model can begin; imports torch."""
+    return tuple(decoder for decoder in _FOLDERS if isinstance(family(decoder), Begins))
 
 
 def has_weights(decoder: str) -> bool:

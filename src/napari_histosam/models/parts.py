@@ -31,7 +31,7 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
         "adapted": (("i-medsam", "adapted"),),
     },
     "ep-sam": {
-        "encoder": (("sam", "vit_b"),),
+        "encoder": (("sam", "vit_b"), ("sam", "bundled")),
         "classifier": (("ep-sam", "classifier"),),
         "decoder": (("ep-sam", "decoder"),),
     },

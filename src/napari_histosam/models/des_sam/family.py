@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+BASES = "any SAM"
+
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
     """Return the methods that there are."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_histosam.errors import InputError
+from napari_histosam.models.checkpoint import shapes
+from napari_histosam.models.detect import detect
+from napari_histosam.models.ep_sam.load import fresh as begun
 from napari_histosam.models.ep_sam.load import load_ep_sam
-from napari_histosam.models.parts import divided
+from napari_histosam.models.parts import PARTS, divided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.models.ep_sam.model import EpSamModel
     from napari_histosam.models.trainable import Method, Trainable
+
+BASES = "SAM's ViT-B or a SAM on the bundled encoder"
 
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
@@ -40,3 +46,16 @@ def model(
 def trainable(card: ModelCard, weights: Mapping[str, Tensor], method: str) -> Trainable:
     """Refuse; see `methods`."""
     raise InputError(f"{card.name} cannot be trained from single objects: choose another model.")
+
+
+def fresh(base: Mapping[str, Tensor], side: int) -> dict[str, dict[str, Tensor]] | None:
+    """Return a classifier at random, and the base's own decoder."""
+    found = detect(shapes(base))
+    if (found.decoder, found.variant) not in PARTS["ep-sam"]["encoder"]:
+        return None
+    return dict(begun(base))
+
+
+def new_card(card: ModelCard) -> ModelCard:
+    """Return the card of one that begins here, without the quirks of the authors' files."""
+    return replace(card, recipe={**card.recipe, "channel_order": "rgb", "points_frame": "sam"})

@@ -16,6 +16,7 @@ from napari_histosam.models.ep_sam.classifier import PatchClassifier
 from napari_histosam.models.ep_sam.model import EpSamModel
 from napari_histosam.models.ep_sam.network import EpSam
 from napari_histosam.models.files import atomic_file
+from napari_histosam.models.parts import encoder_of
 from napari_histosam.models.sam.attention import attend_in_steps
 from napari_histosam.models.sam.build import build_mask_decoder, fitting_sam, load_sam
 
@@ -57,17 +58,18 @@ def load_ep_sam(
     InputError
         If a file does not fit.
     """
-    net = network(parts, card.variant)
+    net = network(parts)
     chosen = choose_device(device)
     (say or _log.info)(chosen.message)
     return EpSamModel(card, net, weights_hash, chosen.name, say)
 
 
-def network(parts: Mapping[str, Part], variant: str | None = "vit_b") -> EpSam:
+def network(parts: Mapping[str, Part]) -> EpSam:
     """Return the network with its weights, in eval mode, float32, on the CPU."""
     base, judge, decoder = parts["encoder"], parts["classifier"], parts["decoder"]
     for part in (judge, decoder):
         check_part(part)
+    variant = encoder_of("ep-sam", base)
     sam = load_sam({**base.state, **decoder.state}, base.path.name, variant)
     if isinstance(sam.image_encoder, ImageEncoderViT):
         attend_in_steps(sam.image_encoder)
@@ -102,7 +104,7 @@ def fresh(
     Parameters
     ----------
     sam : mapping of str to Tensor
-        Of a plain SAM, under its published names.
+        Of a plain SAM, or of one on the bundled encoder, under its published names.
     seed : int
     source : str
         For messages.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from napari_histosam.models.i_medsam.model import IMedSamModel
     from napari_histosam.models.trainable import Method
 
+BASES = "SAM's ViT-B or a SAM on the bundled encoder"
+
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
     """Return the methods that there are: the bundled encoder has no ViT to adapt."""

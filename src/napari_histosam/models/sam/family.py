@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fresh", "methods", "model", "trainable"]
 
+BASES = "histosam-small"
+
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
     """Return the methods that a SAM of the card's size has."""

@@ -10,7 +10,7 @@ import torch
 
 from napari_histosam.errors import InputError
 from napari_histosam.models.prompts import check_image
-from napari_histosam.models.sam.build import PATCH
+from napari_histosam.models.sam.build import BUNDLED, PATCH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MEAN, STD = (0.709, 0.381, 0.224), (0.127, 0.079, 0.043)
 # An encoder that keeps SAM's positions and windows: the card's ``recipe["encoder"]``.
 AS_SAM = "sam"
+# Of the side of a window, behind the bundled encoder.
+_COARSE = 128
 _WHITE = 255
 
 
@@ -54,10 +56,10 @@ class Pixels:
             tuple(map(float, card.recipe.get(name, known)))
             for name, known in (("mean", MEAN), ("std", STD))
         )
-        side = card.window_px
-        if side <= 0 or side % PATCH or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        side, step = card.window_px, _COARSE if card.variant == BUNDLED else PATCH
+        if side <= 0 or side % step or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise InputError(
-                f"The card of {card.name} must name a window that is a multiple of {PATCH} px, and "
+                f"The card of {card.name} must name a window that is a multiple of {step} px, and "
                 "three numbers each for mean and std: repair or remove it."
             )
         return cls(side, mean, std)

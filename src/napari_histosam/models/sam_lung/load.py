@@ -13,7 +13,7 @@ from napari_histosam.models.checkpoint import shapes
 from napari_histosam.models.detect import detect, mismatch
 from napari_histosam.models.devices import choose_device
 from napari_histosam.models.files import atomic_file
-from napari_histosam.models.sam.build import fitting_sam
+from napari_histosam.models.sam.build import BUNDLED, fitting_sam
 from napari_histosam.models.sam_lung.frame import AS_SAM
 from napari_histosam.models.sam_lung.model import SamLungModel
 from napari_histosam.models.sam_lung.network import (
@@ -26,7 +26,7 @@ from napari_histosam.models.sam_lung.network import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -39,7 +39,8 @@ _DECODER = ("mask_decoder.psp_module.", "mask_decoder.classifier.")
 _CBAM = "mask_decoder.psp_module.stages.0.1.channel_att.fc1.weight"
 # SAM's own parts that its authors' files carry along and that are not used.
 _UNUSED = ("image_encoder.sam.prompt_encoder.", "image_encoder.sam.mask_decoder.")
-_SAM_ENCODER = "image_encoder.patch_embed.proj.weight"
+_SAM_ENCODERS = ("image_encoder.patch_embed.proj.weight", "image_encoder.trunk.out16.0.weight")
+_TRUNK = f"{WRAPPED}trunk."
 
 
 def sam_lung_model(
@@ -109,7 +110,7 @@ def whole(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """
     if _CLASSIFIER not in state:
         raise InputError(_no_decoder(state, source))
-    if _SAM_ENCODER not in state:
+    if not any(name in state for name in _SAM_ENCODERS):
         return dict(state)
     out = {}
     for name, value in state.items():
@@ -124,11 +125,21 @@ def is_trained_on_sam(name: str) -> bool:
     return is_learned(name) and name.startswith((*_DECODER, WRAPPED))
 
 
+def on_bundled(names: Collection[str]) -> bool:
+    """Tell from the authors' names whether an encoder is the bundled one."""
+    return any(name.startswith(_TRUNK) for name in names)
+
+
 def fitting(found: Mapping[str, tuple[int, ...]], source: str, *, as_sam: bool = False) -> SamLung:
     """Return the network, without weights, that names and shapes fit; see `network`."""
     classifier = found.get(_CLASSIFIER, (2,))
     with torch.device("meta"):
-        net = build(max(int(classifier[0]), 1), cbam=_CBAM in found, as_sam=as_sam)
+        net = build(
+            max(int(classifier[0]), 1),
+            cbam=_CBAM in found,
+            as_sam=as_sam,
+            bundled=on_bundled(found),
+        )
     own = net.state_dict()
     expected = {published_name(name): tuple(value.shape) for name, value in own.items()}
     used = {name: shape for name, shape in found.items() if not name.startswith(_UNUSED)}
@@ -137,7 +148,8 @@ def fitting(found: Mapping[str, tuple[int, ...]], source: str, *, as_sam: bool =
         advice = "get the whole, unchanged best_model.pth"
         if not any(name.startswith("image_encoder.sam.image_encoder.patch") for name in found):
             advice = "bring the file that holds SAM's encoder, too, best_model.pth"
-        raise InputError(f"{source} does not fit SAM-Lung with SAM's ViT-B ({wrong}): {advice}.")
+        encoder = "the bundled encoder" if on_bundled(found) else "SAM's ViT-B"
+        raise InputError(f"{source} does not fit SAM-Lung with {encoder} ({wrong}): {advice}.")
     if net.outputs < 2:
         raise InputError(f"{source} knows no class beside the background: get another file.")
     return net
@@ -157,7 +169,8 @@ def fresh(
     Parameters
     ----------
     sam : mapping of str to Tensor
-        Of a plain SAM with the ViT-B encoder, under its published names.
+        Of a plain SAM with the ViT-B encoder, or of one on the bundled encoder, which takes no
+        adapters; under its published names.
     classes : int
         Without the background.
     cbam : bool
@@ -176,12 +189,14 @@ def fresh(
     Raises
     ------
     InputError
-        If the base is no SAM ViT-B.
+        If the base is neither.
     """
-    fitting_sam(shapes(sam), source, "vit_b")
+    found = shapes(sam)
+    bundled = detect(found).variant == BUNDLED
+    fitting_sam(found, source, BUNDLED if bundled else "vit_b")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build(classes + 1, cbam=cbam, identity=identity)
+        net = build(classes + 1, cbam=cbam, identity=identity, bundled=bundled)
     own = {published_name(name): value.detach() for name, value in net.state_dict().items()}
     base = {published_from_sam(name): value.detach() for name, value in sam.items()}
     return {**own, **{name: value for name, value in base.items() if name is not None}}

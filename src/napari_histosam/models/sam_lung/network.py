@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from napari_histosam.models.sam.build import SIDE, build_vit
+from napari_histosam.models.sam.bundled import BundledEncoder
 from napari_histosam.models.sam.mona import add_mona
 from napari_histosam.models.sam_lung.decoder import PyramidDecoder
 from napari_histosam.models.sam_lung.encoder import LungEncoder
@@ -46,7 +47,7 @@ class SamLung(nn.Module):
         Parameters
         ----------
         pixels : (n, 3, h, w) tensor
-            Normalised; sides are multiples of 16.
+            Normalised; sides are multiples of 16, with the bundled encoder of 128.
         size : tuple of int
             Height and width of the answer. The authors' is always 1024, whatever the picture's.
         """
@@ -54,7 +55,14 @@ class SamLung(nn.Module):
         return out
 
 
-def build(outputs: int, *, cbam: bool, as_sam: bool = False, identity: bool = False) -> SamLung:
+def build(
+    outputs: int,
+    *,
+    cbam: bool,
+    as_sam: bool = False,
+    identity: bool = False,
+    bundled: bool = False,
+) -> SamLung:
     """Return SAM-Lung with SAM's ViT-B, freshly initialised.
 
     Parameters
@@ -64,7 +72,11 @@ def build(outputs: int, *, cbam: bool, as_sam: bool = False, identity: bool = Fa
         See `PyramidDecoder` and `LungEncoder`.
     identity : bool
         Start the adapters without effect; the authors start them at random.
+    bundled : bool
+        Have the bundled encoder in the place of the ViT. It takes no adapters.
     """
+    if bundled:
+        return SamLung(BundledEncoder(), PyramidDecoder(outputs, cbam=cbam))
     vit = build_vit("vit_b")
     add_mona(vit, identity=identity)
     return SamLung(LungEncoder(vit, as_sam=as_sam), PyramidDecoder(outputs, cbam=cbam))

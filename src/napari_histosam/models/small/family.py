@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.models.trainable import Method
 
-__all__ = ["fresh", "methods", "model", "trainable"]
+__all__ = ["methods", "model", "trainable"]
 
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
@@ -27,7 +27,3 @@ def methods(card: ModelCard) -> tuple[Method, ...]:
 def trainable(card: ModelCard, weights: Mapping[str, Tensor], method: str) -> SmallTrainable:
     """Return the bundled network as it is trained."""
     return SmallTrainable(card, filled_net(weights, card.name), method)
-
-
-def fresh(base: Mapping[str, Tensor], side: int) -> None:
-    """Return nothing: this network is trained as a whole by a command of its own."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_histosam.models.trainable import Method
     from napari_histosam.models.wsi_sam.model import WsiSamModel
 
+BASES = "MobileSAM or a SAM on the bundled encoder"
+
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
     """Return the methods that there are."""
