@@ -30,8 +30,8 @@ def work(course: PatchCourse, command: Command, end: End) -> int:
 
     order = course.patch_order
     course.tell("dataset")
-    if order.base and order.model not in ModelRegistry().cards():
-        status, _, said = command(order.model_arguments())
+    for line in order.model_arguments(ModelRegistry()):
+        status, _, said = command(line)
         if status != DONE:
             return end(course, status, said)
     if not course.read("dataset"):
@@ -48,6 +48,9 @@ def work(course: PatchCourse, command: Command, end: End) -> int:
         return end(course, status, said)
     if result.get("state") != "done":
         course.tell("paused", str(result.get("message", "Paused.")))
+        return DONE
+    if "name" not in result:
+        course.tell("failed", str(result.get("message", "Nothing was learned.")))
         return DONE
     course.write("result", {**result, "until": order.until})
     course.tell("finished", str(result.get("message", "")))

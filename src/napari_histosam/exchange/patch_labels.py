@@ -22,9 +22,9 @@ from napari_histosam.records import PatchKind, PatchLabel
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from napari_histosam.exchange.options import ExportContext
     from shapely.geometry.base import BaseGeometry
 
+    from napari_histosam.exchange.options import ExportContext
     from napari_histosam.geometry.grid import PatchGrid
 
 # What other programs and people call the two.

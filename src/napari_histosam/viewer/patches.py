@@ -189,9 +189,7 @@ class PatchWork:
             raise InputError("Draw a line around a region first: press Draw region.")
         labels = cells_of_regions(self.grid, [(region, kind)])
         if not labels:
-            raise InputError(
-                "No patch has its middle in the region; draw a larger one."
-            )
+            raise InputError("No patch has its middle in the region; draw a larger one.")
         self.book.put(labels, f"{_LABELS[kind]} in a region")
         self._controller.set_region(None)
         self.say(f"{len(labels)} patches of the region are {kind}; Ctrl+Z takes it back.")

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from napari_histosam.viewer.learning.bases import Base
     from napari_histosam.viewer.learning.desk import Desk
     from napari_histosam.viewer.learning.estimate import Estimate
+    from napari_histosam.viewer.learning.patch_bases import PatchBase
 
 EPOCHS = 20
 BAD, DOUBT = "#ef4444", "#facc15"
+PATCHES = "Finds tumour areas; learns from labels of patches, without outlines"
 MEASURING = "Measuring time and memory in a short trial…"
 TIP = Qt.ItemDataRole.ToolTipRole
 
@@ -35,6 +37,7 @@ class PlanBox(QGroupBox):
     """
 
     start_requested = Signal(str, str, int)
+    patches_chosen = Signal(object)
 
     def __init__(self, desk: Desk) -> None:
         super().__init__("What to train")
@@ -51,7 +54,7 @@ class PlanBox(QGroupBox):
             "Start training", "Trains beside the window; work on meanwhile", self._go
         )
         self.start.setStyleSheet(PRIMARY_STYLE)
-        form = QFormLayout()
+        form = self._form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Base model", self.base)
@@ -76,6 +79,10 @@ class PlanBox(QGroupBox):
         self.base.clear()
         for one in self._desk.bases:
             self.base.addItem(one.card.name, one.card.name)
+        for patches in self._desk.patch_bases:
+            # Their names cannot be those of the others, since a model learns in one way only.
+            self.base.addItem(patches.title, patches.key)
+            self.base.setItemData(self.base.count() - 1, PATCHES, TIP)
         self.base.setCurrentIndex(max(0, self.base.findData(wanted)))
         self._filling = False
         self._on_base()
@@ -86,10 +93,21 @@ class PlanBox(QGroupBox):
         name = self.base.currentData()
         return next((one for one in self._desk.bases if one.card.name == name), None)
 
+    @property
+    def patches(self) -> PatchBase | None:
+        """The base that is chosen, if it learns from patch labels."""
+        key = self.base.currentData()
+        return next((one for one in self._desk.patch_bases if one.key == key), None)
+
     def _on_base(self, *_: int) -> None:
         if self._filling:
             return
         self._filling = True
+        by_patches = self.patches is not None
+        for widget in (self.method, self.epochs):
+            self._form.setRowVisible(widget, not by_patches)
+        self.takes.setVisible(not by_patches)
+        self.start.setVisible(not by_patches)
         wanted, one = self.method.currentData(), self.chosen
         self.method.clear()
         for method in () if one is None else one.methods:
@@ -98,10 +116,11 @@ class PlanBox(QGroupBox):
             self.method.setItemData(self.method.count() - 1, explanation, TIP)
         self.method.setCurrentIndex(max(0, self.method.findData(wanted)))
         self._filling = False
+        self.patches_chosen.emit(self.patches)
         self._show_estimate()
 
     def _show_estimate(self, *_: int) -> None:
-        if self._filling:
+        if self._filling or self.patches is not None:
             return
         one, enough = self.chosen, self._desk.shelf.advice.enough
         self.start.setEnabled(one is not None and enough)

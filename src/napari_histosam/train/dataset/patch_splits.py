@@ -1,4 +1,4 @@
-"""Which patches are held out: those of whole slides or patients, or a part of the only one."""
+"""Which patches are held out: those of whole slides or patients, or parts of slides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.records import PatchLabel
 
-# Patches of the only slide are held out by blocks of so many a side, since neighbours look alike.
+# Parts of a slide are held out by blocks of so many patches a side, since neighbours look alike.
 _BLOCK = 4
 
 
@@ -37,21 +37,19 @@ class Divided:
     groups : mapping of (slide, PatchLabel) to str
         What must stay together: a patient, a slide, or a block of one.
     placed : mapping of str to Placed
-        By slide, or by block of the only one.
-    by_block : bool
-        Whether blocks of the only slide were divided.
+        By slide, and by block of slides of which parts are held out.
     notes : tuple of str
         What the user should know.
     """
 
     groups: Mapping[tuple[str, PatchLabel], str]
     placed: Mapping[str, Placed]
-    by_block: bool
     notes: tuple[str, ...]
 
     def split_of(self, slide: str, patch: PatchLabel) -> str:
         """Return the split of a patch."""
-        return self.placed[self.groups[slide, patch] if self.by_block else slide].split
+        block = self.placed.get(self.groups[slide, patch])
+        return (block or self.placed[slide]).split
 
 
 def divided(
@@ -71,40 +69,44 @@ def divided(
     shares : object with ``val``, ``test``, ``seed``
         See `napari_histosam.train.dataset.splits.place`.
     kept : mapping of str to Placed
-        Where slides, or blocks, have been in this folder.
+        Where slides, and blocks, have been in this folder.
 
     Notes
     -----
-    Of two groups or more, whole ones are held out, as in every data set here. A single one cannot
-    be: then blocks of neighbouring patches of it go to ``val`` until it holds its share and both
-    labels, as far as training keeps both, too; there is no test set.
+    Of two groups or more, whole ones are held out, as in every data set here. Where there is one
+    only, or what is held out or left to train on lacks a label, blocks of neighbouring patches go
+    to ``val`` until it holds its share and both labels, as far as training keeps both, too.
     """
-    if len(set(groups.values())) > 1:
-        placed = place(groups, shares.seed, shares.val, shares.test, _slides_of(kept, groups))
-        of = {(slide, one): groups[slide] for slide, all_ in patches.items() for one in all_}
-        return Divided(of, placed, False, tuple(_lacking(patches, placed)))
-    of = {
-        (slide, one): _block(slide, one, groups[slide])
-        for slide, all_ in patches.items()
-        for one in all_
-    }
+    of_slides = {key: one for key, one in kept.items() if key in groups}
+    placed = place(groups, shares.seed, shares.val, shares.test, of_slides)
+    lone = len(set(groups.values())) == 1
+    lacks = [] if lone else _lacking(patches, placed)
+    if not lone and not lacks:
+        return Divided({(s, p): groups[s] for s, all_ in patches.items() for p in all_}, placed, ())
+    if lone:
+        placed = {slide: Placed("train", "few") for slide in groups}
+    of: dict[tuple[str, PatchLabel], str] = {}
     labels: dict[str, Counter[str]] = {}
-    for (_, one), group in of.items():
-        labels.setdefault(group, Counter())[one.label] += 1
+    for slide, all_ in patches.items():
+        for one in all_:
+            whole = placed[slide].split == "test"
+            group = of[slide, one] = groups[slide] if whole else _block(slide, one, groups[slide])
+            if not whole:
+                labels.setdefault(group, Counter())[one.label] += 1
     held = _held(labels, shares, kept)
-    placed = {group: Placed("val" if group in held else "train", "few") for group in sorted(labels)}
-    who = "slide" if len(groups) == 1 else "patient"
-    notes = [
-        f"With one {who} only, parts of it are held out to choose the best by; how good the model "
-        f"is on another {who} is not known."
-    ]
+    blocks = {g: Placed("val" if g in held else "train", "few") for g in sorted(labels)}
+    return Divided(of, {**placed, **blocks}, (_note(groups, lacks, held),))
+
+
+def _note(groups: Mapping[str, str], lacks: Sequence[str], held: set[str]) -> str:
+    who = "slide" if len(set(groups.values())) == len(groups) else "patient"
     if not held:
-        notes = [f"There are too few labels to hold any out; label more, or another {who}."]
-    return Divided(of, placed, True, tuple(notes))
-
-
-def _slides_of(kept: Mapping[str, Placed], groups: Mapping[str, str]) -> dict[str, Placed]:
-    return {key: one for key, one in kept.items() if key in groups}
+        return f"There are too few labels to hold any out; label more, or another {who}."
+    why = f"{lacks[0]}, so" if lacks else f"With one {who} only,"
+    return (
+        f"{why} parts of slides are held out to choose the best by; how good the model is on "
+        f"another {who} is not known."
+    )
 
 
 def _block(slide: str, patch: PatchLabel, group: str) -> str:
@@ -140,13 +142,14 @@ def _held(
 def _lacking(
     patches: Mapping[str, Sequence[PatchLabel]], placed: Mapping[str, Placed]
 ) -> list[str]:
-    """Say which split that is there lacks a label."""
-    found: dict[str, Counter[str]] = {}
+    """Say what training, or what chooses the best, has no patch of."""
+    found: dict[str, Counter[str]] = {"train": Counter(), "val": Counter()}
     for slide, all_ in patches.items():
         found.setdefault(placed[slide].split, Counter()).update(one.label for one in all_)
+    where = {"train": "left to train on", "val": "held out"}
     return [
-        f"No patch for {split} is labelled {kind}; label some on other slides."
-        for split, counts in sorted(found.items())
+        f"No slide {text} has a {kind} patch"
+        for split, text in where.items()
         for kind in PATCH_KINDS
-        if not counts[kind]
+        if not found[split][kind]
     ]

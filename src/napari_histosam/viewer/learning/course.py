@@ -143,7 +143,7 @@ def begin(order: Order) -> Course:
 
 
 def begin_folder(folder: Path, record: dict[str, Any]) -> Path:
-    """Make the folder of a new training in a folder of trainings, with its order in it; see `begin`.
+    """Make the folder of a new training in a folder of trainings; see `begin`.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from napari_histosam.models import ModelCard, ModelRegistry
 
 DECODER = "ep-sam"
-_UNDER = "sam"
+_UNDER, _BUNDLED = "sam", "histosam-small"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class PatchBase:
     model : str
         Its name; empty for one that is yet to be made.
     base : str
-        The SAM that a new one is made on; empty otherwise.
+        The SAM, or the bundled model, that a new one is made on; empty otherwise.
     size : int
         Side of its patches in px.
     mpp : float or None
@@ -63,14 +63,22 @@ def patch_bases(registry: ModelRegistry) -> list[PatchBase]:
         if card.decoder == DECODER
     ]
     found.sort(key=lambda one: not one.trained)
+    under = [c for c in ready if c.decoder == _UNDER and c.variant in ("vit_b", "bundled")]
+    if not any(card.variant == "bundled" for card in under):
+        # Nobody needs to download anything: a SAM is made on the bundled encoder first.
+        under += [card for card in ready if card.decoder == _BUNDLED and card.trained is None]
     return found + [
         PatchBase(f"New EP-SAM on {card.name}", "", card.name, pattern.window_px, pattern.mpp)
-        for card in ready
-        if card.decoder == _UNDER and (card.variant in ("vit_b", "bundled"))
+        for card in under
     ]
 
 
+def sam_on(base: str) -> str:
+    """Return the name of the SAM that is made on the bundled encoder."""
+    return f"{_UNDER}-on-{base}"
+
+
 def _ready(registry: ModelRegistry, card: ModelCard) -> bool:
-    if card.decoder not in (DECODER, _UNDER) or not card.files:
+    if card.decoder not in (DECODER, _UNDER, _BUNDLED) or not card.files:
         return False
     return registry.is_ready(card.name) and not registry.needs_consent(card.name)

@@ -14,8 +14,10 @@ from napari_histosam.viewer.learning.course import (
     course_folders,
     courses,
 )
+from napari_histosam.viewer.learning.patch_bases import sam_on
 
 if TYPE_CHECKING:
+    from napari_histosam.models import ModelRegistry
     from napari_histosam.viewer.learning.launcher import Launcher
 
 KIND = "patches"
@@ -42,7 +44,7 @@ class PatchOrder:
     model : str
         The model that learns; it is made first where ``base`` is given.
     base : str
-        The SAM that it is made on; empty where it is there.
+        The SAM, or the bundled model, that it is made on; empty where it is there.
     name : str
         Of the model that is made.
     size : int
@@ -93,10 +95,19 @@ class PatchOrder:
         except (KeyError, TypeError) as error:
             raise InputError(f"This training's order cannot be read ({error}).") from error
 
-    def model_arguments(self) -> list[str]:
-        """Return the command line that makes the model which learns."""
-        made = ["models", "new", "ep-sam", "--base", self.base, "--name", self.model]
-        return [*made, *_TOLD]
+    def model_arguments(self, registry: ModelRegistry) -> list[list[str]]:
+        """Return the command lines that make the model which learns; none where it is there."""
+        cards = registry.cards()
+        if not self.base or self.model in cards:
+            return []
+        base, lines = self.base, []
+        if base in cards and cards[base].decoder != "sam":
+            # The bundled encoder has no SAM yet.
+            base = sam_on(self.base)
+            if base not in cards:
+                lines.append(["models", "new", "sam", "--base", self.base, "--name", base, *_TOLD])
+        new = ["models", "new", "ep-sam", "--base", base, "--name", self.model]
+        return [*lines, [*new, *_TOLD]]
 
     def dataset_arguments(self, out: Path) -> list[str]:
         """Return the command line that cuts the patches."""
@@ -144,9 +155,7 @@ class PatchCourse(Course):
 
     def go_on(self, percentile: float | None, agreement: float) -> None:
         """Ask for all that comes after the classifier, too."""
-        order = replace(
-            self.patch_order, until="", percentile=percentile, agreement=agreement
-        )
+        order = replace(self.patch_order, until="", percentile=percentile, agreement=agreement)
         self.write("order", order.record())
 
 

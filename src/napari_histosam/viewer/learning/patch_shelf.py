@@ -79,9 +79,7 @@ class PatchShelf:
         slide, work = controller.session.slide, controller.patches
         count = work.count
         patient = str(controller.session.store.setting(SETTING, "") or "").strip()
-        found = [
-            Labelled(slide.name, Path(str(slide.path)), count.tumour, count.normal, patient)
-        ]
+        found = [Labelled(slide.name, Path(str(slide.path)), count.tumour, count.normal, patient)]
         for one in self._others:
             # Micrometres are no px: such a slide cannot be learned from together with this one.
             if (one.mpp is None) == (slide.mpp is None):
