@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_histosam.cli import probe
+from napari_histosam.cli import probe, train_patches
 from napari_histosam.cli.changes import picture_changes
 from napari_histosam.cli.evaluate import measure
 from napari_histosam.cli.models import check_licence, exported
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from napari_histosam.train.finetune.plan import Plan
     from napari_histosam.train.finetune.splits import Division
 
-_NUMBERS = ("epochs", "seed", "batch", "objects", "patience", "devices", "nodes")
+_NUMBERS = ("epochs", "seed", "objects", "patience", "devices", "nodes")
+_BATCH = 4
 
 
 def add_to(commands: Any) -> ArgumentParser:
@@ -56,7 +57,9 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument("--limit", type=int, metavar="N", help="use so many training images")
     made.add_argument("--epochs", type=int, default=20)
     made.add_argument("--patience", type=int, default=8, help="epochs without a gain, then stop")
-    made.add_argument("--batch", type=int, default=4, help="windows per step, all devices together")
+    made.add_argument(
+        "--batch", type=int, help="windows per step, all devices together (4), or patches (16)"
+    )
     made.add_argument("--objects", type=int, default=8, help="objects asked for in a window")
     made.add_argument("--rate", type=float, help="peak learning rate; else the recipe's")
     made.add_argument(
@@ -80,6 +83,7 @@ def add_to(commands: Any) -> ArgumentParser:
     made.add_argument(
         "--max-objects", type=int, metavar="N", help="per image, for before and after"
     )
+    train_patches.add_to(made)
     return made
 
 
@@ -103,7 +107,7 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
 def _run(args: Namespace) -> tuple[dict[str, Any], str]:
     from napari_histosam.models import ModelRegistry
     from napari_histosam.models.exporting import check_export
-    from napari_histosam.models.trained import base_hash, check_trainable
+    from napari_histosam.models.trained import base_hash, check_trainable, learns_patches
     from napari_histosam.models.window_trainable import learns_windows
     from napari_histosam.train.finetune.folder import RunFolder
     from napari_histosam.train.finetune.launch import run as train
@@ -113,6 +117,9 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
 
     registry = ModelRegistry()
     card = registry.get(args.model)
+    if learns_patches(card):
+        check_licence(registry, card.name)
+        return train_patches.run(registry, card, args, _ask_to_finish)
     plan = Plan(
         data=args.data or Path(),
         model=card.name,
@@ -121,6 +128,7 @@ def _run(args: Namespace) -> tuple[dict[str, Any], str]:
         sets=tuple(args.sets or ()),
         boxes_only=args.boxes_only,
         limit=args.limit,
+        batch=_BATCH if args.batch is None else args.batch,
         rate=args.rate,
         corrections=args.corrections,
         accelerator=args.accelerator,

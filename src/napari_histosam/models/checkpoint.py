@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _WRAPPERS = ("model", "model_state", "state_dict", "model_state_dict", "net", "weights")
 # Prefixes of wrappers around a network: data parallel, a trainer's, torch.compile's.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
+# Where texts lie among the notes that torch keeps about a state dict.
+LABELS = "napari-histosam"
 _MAX_DEPTH = 3
 
 
@@ -68,7 +70,10 @@ def read_labels(path: Path) -> dict[str, str]:
     raw = _read(path)
     if not isinstance(raw, dict):
         return {}
-    return {k: v for k, v in raw.items() if isinstance(k, str) and isinstance(v, str)}
+    noted = getattr(raw, "_metadata", None)
+    noted = noted.get(LABELS) if isinstance(noted, dict) else None
+    told = {**raw, **noted} if isinstance(noted, dict) else raw
+    return {k: v for k, v in told.items() if isinstance(k, str) and isinstance(v, str)}
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -86,7 +86,8 @@ def _parts(
 ) -> list[Path]:
     entries = {entry.part: entry for entry in registry.get(card.decoder).files}
     told = card_to_dict(card)
-    labels = {SETTINGS: json.dumps({key: told[key] for key in TRAVELLING if key in told})}
+    known = {key: told[key] for key in TRAVELLING if key in told}
+    labels = {SETTINGS: json.dumps({**known, "mpp": card.mpp})}
     writer = family(card.decoder)
     assert isinstance(writer, WritesParts)  # see `check_export`
     with atomic_folder(path) as folder:

@@ -40,7 +40,7 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
 ROLE = "role"
 # The text beside exported weights that says what they do not tell themselves: members of the card.
 SETTINGS = "settings"
-TRAVELLING = ("variant", "mpp", "window_px", "object_px")
+TRAVELLING = ("variant", "mpp", "window_px", "object_px", "recipe")
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,18 @@ def _text(value: Any) -> str:
     return value
 
 
+def _names(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no recipe")
+    return value
+
+
 _SETTINGS: Mapping[str, Callable[[Any], Any]] = {
     "variant": _text,
-    "mpp": _positive,
+    "mpp": lambda value: None if value is None else _positive(value),
     "window_px": _pixels,
     "object_px": _range,
+    "recipe": _names,
 }
 
 

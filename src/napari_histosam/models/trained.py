@@ -156,6 +156,13 @@ def methods_of(card: ModelCard) -> tuple[Method, ...]:
     return family(card.decoder).methods(card) if has_weights(card.decoder) else ()
 
 
+def learns_patches(card: ModelCard) -> bool:
+    """Tell whether a model is trained by labels of whole patches, which its family says."""
+    keep_compiler_out()
+    made = family(card.decoder) if has_weights(card.decoder) else None
+    return getattr(made, "LEARNS", None) == "patches"
+
+
 def check_trainable(card: ModelCard, method: str) -> Method:
     """Return the method if a model can be trained by it.
 

@@ -202,6 +202,32 @@ def splits_file(folder: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+def index_items(folder: Path) -> list[Any]:
+    """Return the items of ``index.json`` as they are.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    items = _json(folder / "index.json")
+    items = items.get("items", []) if isinstance(items, dict) else items
+    if not isinstance(items, list):
+        raise InputError(f"{folder / 'index.json'} lists no items: restore it.")
+    return items
+
+
+def ids_of_splits(folder: Path, splits: Iterable[str]) -> set[str]:
+    """Return the ids of all items in some splits of a set.
+
+    Raises
+    ------
+    InputError
+        If the set has no such split.
+    """
+    return _wanted(folder, list(splits)) or set()
+
+
 def _listed(folder: Path) -> tuple[Path | None, dict[str, Any] | None]:
     path = splits_file(folder)
     data = {} if path is None else _json(path)

@@ -11,6 +11,7 @@ from napari_histosam.models.checkpoint import shapes
 from napari_histosam.models.detect import detect
 from napari_histosam.models.ep_sam.load import fresh as begun
 from napari_histosam.models.ep_sam.load import load_ep_sam
+from napari_histosam.models.ep_sam.load import save_part as written
 from napari_histosam.models.parts import PARTS, divided
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from napari_histosam.models.trainable import Method, Trainable
 
 BASES = "SAM's ViT-B or a SAM on the bundled encoder"
+LEARNS = "patches"
 
 
 def methods(card: ModelCard) -> tuple[Method, ...]:
-    """Return none: the loop that there is trains by objects and prompts, not by patches."""
+    """Return none: it learns from labels of patches, see `napari_histosam.train.patchwise`."""
     return ()
 
 
@@ -59,3 +61,10 @@ def fresh(base: Mapping[str, Tensor], side: int) -> dict[str, dict[str, Tensor]]
 def new_card(card: ModelCard) -> ModelCard:
     """Return the card of one that begins here, without the quirks of the authors' files."""
     return replace(card, recipe={**card.recipe, "channel_order": "rgb", "points_frame": "sam"})
+
+
+def save_part(
+    part: str, state: Mapping[str, Tensor], path: Path, labels: Mapping[str, str]
+) -> None:
+    """Write the classifier or the decoder, see `napari_histosam.models.families.WritesParts`."""
+    written(state, path, labels)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
 
 from napari_histosam.errors import InputError
-from napari_histosam.models.checkpoint import shapes
+from napari_histosam.models.checkpoint import LABELS, shapes
 from napari_histosam.models.detect import mismatch
 from napari_histosam.models.devices import choose_device
 from napari_histosam.models.ep_sam.classifier import PatchClassifier
@@ -143,7 +144,15 @@ def state_of(net: EpSam) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def save_part(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a classifier or a decoder as the authors do, a bare state dict, whole or not at all."""
+def save_part(
+    state: Mapping[str, Tensor], path: Path, labels: Mapping[str, str] | None = None
+) -> None:
+    """Write a classifier or a decoder as the authors do, a bare state dict, whole or not at all.
+
+    ``labels`` are texts to go with it. They lie where torch keeps its own notes about a state dict,
+    so that there is no name in it that its loaders do not expect.
+    """
+    bare = OrderedDict(state)
+    bare._metadata = OrderedDict({LABELS: dict(labels or {})})  # type: ignore[attr-defined]
     with atomic_file(path) as out:
-        torch.save(dict(state), out)
+        torch.save(bare, out)

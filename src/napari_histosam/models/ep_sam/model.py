@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_histosam.models.cards import ModelCard
     from napari_histosam.models.ep_sam.cam import Heat
@@ -124,7 +125,7 @@ class EpSamModel:
             _, heat = net.judged(patch, _logit(self.recipe.gate))
             if heat is None:
                 return np.zeros(patch.shape[:2], np.float32)
-            return self._asked(net, patch, heat)[2]
+            return answered(net, self.recipe, patch, heat)[2]
 
         return np.ascontiguousarray(self._run(run)[None, :height, :width])
 
@@ -160,22 +161,10 @@ class EpSamModel:
         def run(net: EpSam) -> Proposal:
             logit, heat = net.judged(patch)
             assert heat is not None
-            return Proposal(_probability(logit), heat, *self._asked(net, patch, heat))
+            asked = answered(net, self.recipe, patch, heat)
+            return Proposal(_probability(logit), heat, *asked)
 
         return self._run(run)
-
-    def _asked(
-        self, net: EpSam, patch: NDArray[np.uint8], heat: Heat
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float32]]:
-        """Return the heat map's mask, the points drawn from it, and SAM's answer to them."""
-        size = patch.shape[0], patch.shape[1]
-        warm = heat.mask(self.recipe.profile)
-        points = drawn(warm, generator_of(patch), heat.weights())
-        likely = np.zeros(size, np.float32)
-        if len(points):
-            low, _ = net.masked(net.embedded(patch), self.recipe.at(points, size))
-            likely = over_patch(low[None], size)[0].sigmoid().float().cpu().numpy()
-        return warm, points, likely
 
     def _patch(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return self.recipe.ordered(square(image, self.card.window_px))
@@ -190,6 +179,45 @@ class EpSamModel:
 
         found, self.device, _ = with_fallback(run, self.device, 1, self._say)
         return found
+
+
+def answered(
+    net: EpSam,
+    recipe: Recipe,
+    patch: NDArray[np.uint8],
+    heat: Heat,
+    embedding: Tensor | None = None,
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float32]]:
+    """Return a heat map's mask, the points drawn from it, and SAM's answer to them.
+
+    Parameters
+    ----------
+    net : EpSam
+    recipe : Recipe
+    patch : (h, w, 3) uint8 array
+        In the networks' channel order.
+    heat : Heat
+        Of the patch.
+    embedding : (1, 256, 64, 64) tensor, optional
+        Of the patch, where it is known; else it is made.
+
+    Returns
+    -------
+    warm : (h, w) bool array
+    points : (k, 2) int array
+        x, y; none where nothing is warm.
+    likely : (h, w) float32 array
+        Zero where there are no points.
+    """
+    size = patch.shape[0], patch.shape[1]
+    warm = heat.mask(recipe.profile)
+    points = drawn(warm, generator_of(patch), heat.weights())
+    likely = np.zeros(size, np.float32)
+    if len(points):
+        seen = net.embedded(patch) if embedding is None else embedding
+        low, _ = net.masked(seen, recipe.at(points, size))
+        likely = over_patch(low[None], size)[0].sigmoid().float().cpu().numpy()
+    return warm, points, likely
 
 
 def _probability(logit: float) -> float:

@@ -217,15 +217,17 @@ class RunFolder:
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
         write_bytes_atomic(self.path / "progress.jsonl", text.encode())
 
-    def write_log(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+    def write_log(
+        self, epochs: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS
+    ) -> None:
         """Write ``log.csv``: the main figures, and Dice of each class."""
         classes = sorted({name for row in epochs for name in row.get("dice", {})})
         text = io.StringIO(newline="")
         table = csv.writer(text)
-        table.writerow([*COLUMNS, *(f"dice {name}" for name in classes)])
+        table.writerow([*columns, *(f"dice {name}" for name in classes)])
         for row in epochs:
             dice = row.get("dice", {})
-            table.writerow([*(row.get(c) for c in COLUMNS), *(dice.get(name) for name in classes)])
+            table.writerow([*(row.get(c) for c in columns), *(dice.get(name) for name in classes)])
         write_bytes_atomic(self.path / "log.csv", text.getvalue().encode("utf-8"))
 
     def save(self, state: Mapping[str, Any]) -> None:
