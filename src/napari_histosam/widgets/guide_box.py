@@ -108,6 +108,7 @@ class GuideBox(QGroupBox):
     said = Signal(str)
     job_started = Signal(object)
     predict_requested = Signal(str)
+    train_requested = Signal()
 
     def __init__(self, guide: Guide) -> None:
         super().__init__("From patch labels to tumour areas")
@@ -243,8 +244,7 @@ class GuideBox(QGroupBox):
         elif step.action == "Resume":
             guide.resume()
         elif key == "classifier":
-            guide.train()
-            self.say("The training has begun; work on meanwhile.")
+            self.train_requested.emit()
         else:
             guide.outlines()
             self.say("The outlines are being learned; work on meanwhile.")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EPOCHS = 20
 BAD, DOUBT = "#ef4444", "#facc15"
 PATCHES = "Finds tumour areas; learns from labels of patches, without outlines"
+DETAILS, QUICK = (512, 256, 128, 64), 256
+DETAIL_TIP = "How finely the network sees a patch. Half as many px take about a quarter of the time"
 MEASURING = "Measuring time and memory in a short trial…"
 TIP = Qt.ItemDataRole.ToolTipRole
 
@@ -45,6 +47,7 @@ class PlanBox(QGroupBox):
         self._filling = False
         self.base = choice("The model to begin with; it stays as it is")
         self.method = choice("How much of the network learns")
+        self.detail = choice(DETAIL_TIP)
         self.epochs = QSpinBox()
         self.epochs.setRange(1, 500)
         self.epochs.setValue(EPOCHS)
@@ -59,6 +62,7 @@ class PlanBox(QGroupBox):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Base model", self.base)
         form.addRow("Method", self.method)
+        form.addRow("Detail", self.detail)
         form.addRow("Epochs", self.epochs)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
@@ -104,8 +108,9 @@ class PlanBox(QGroupBox):
             return
         self._filling = True
         by_patches = self.patches is not None
-        for widget in (self.method, self.epochs):
-            self._form.setRowVisible(widget, not by_patches)
+        self._form.setRowVisible(self.method, not by_patches)
+        self._form.setRowVisible(self.detail, by_patches)
+        self._list_details()
         self.takes.setVisible(not by_patches)
         self.start.setVisible(not by_patches)
         wanted, one = self.method.currentData(), self.chosen
@@ -118,6 +123,18 @@ class PlanBox(QGroupBox):
         self._filling = False
         self.patches_chosen.emit(self.patches)
         self._show_estimate()
+
+    def _list_details(self) -> None:
+        base, wanted = self.patches, self.detail.currentData()
+        self.detail.clear()
+        if base is None:
+            return
+        for px in sorted({*DETAILS, base.size}, reverse=True):
+            hint = " · quicker" if px < base.size else ""
+            self.detail.addItem(f"{px} px a patch{hint}", px)
+        # A model that has learned keeps to what it knows; a new one begins quick enough for a CPU.
+        usual = base.size if base.model else QUICK
+        self.detail.setCurrentIndex(max(0, self.detail.findData(wanted or usual)))
 
     def _show_estimate(self, *_: int) -> None:
         if self._filling or self.patches is not None:

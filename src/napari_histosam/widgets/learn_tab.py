@@ -89,6 +89,7 @@ class LearnTab(QWidget):
         self.plan.patches_chosen.connect(self._on_patches)
         self.steps.said.connect(self.said.emit)
         self.steps.job_started.connect(self.job_started.emit)
+        self.steps.train_requested.connect(self._train_patches)
         self.steps.predict_requested.connect(self.predict_requested.emit)
         self.guide.models_changed.connect(self._on_models)
         self.run.pause_requested.connect(self._pause)
@@ -192,6 +193,11 @@ class LearnTab(QWidget):
         """Lead through the steps of patch labels, or give the objects their room back."""
         self.steps.choose(base)
         self.slides.setVisible(base is None and self.desk.course is None)
+
+    @told
+    def _train_patches(self) -> None:
+        self.guide.train(self.plan.detail.currentData(), self.plan.epochs.value())
+        self.say("The training has begun; work on meanwhile.")
 
     def _list(self) -> None:
         self._listing = True

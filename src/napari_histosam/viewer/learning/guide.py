@@ -252,8 +252,14 @@ class Guide:
 
     # -- doing -------------------------------------------------------------------------------
 
-    def train(self) -> None:
+    def train(self, pixels: int, epochs: int) -> None:
         """Begin to train the classifier with the labels that there are.
+
+        Parameters
+        ----------
+        pixels : int
+            Side at which the network sees a patch.
+        epochs : int
 
         Raises
         ------
@@ -291,8 +297,11 @@ class Guide:
             model=model,
             base=base.base,
             name=name,
-            size=base.size if mpp is not None else round(controller.patches.side),
-            mpp=None if mpp is None else controller.patches.side / base.size,
+            # Without micrometres a patch is as many px as the slide has there.
+            size=pixels if mpp is not None else round(controller.patches.side),
+            pixels=pixels,
+            mpp=None if mpp is None else controller.patches.side / pixels,
+            epochs=epochs,
             threads=spare_threads(),
         )
         course = begin_patches(order)

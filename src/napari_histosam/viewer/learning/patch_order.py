@@ -49,8 +49,12 @@ class PatchOrder:
         Of the model that is made.
     size : int
         Side of a patch's picture in px.
+    pixels : int
+        Side at which the network sees it.
     mpp : float, optional
         Its µm per px; None where slides do not know them.
+    epochs : int
+        Of the classifier, at most.
     until : str
         ``"classifier"`` ends after it; empty goes all the way.
     percentile : float, optional
@@ -69,7 +73,9 @@ class PatchOrder:
     base: str
     name: str
     size: int
+    pixels: int
     mpp: float | None
+    epochs: int = 20
     until: str = CLASSIFIER
     percentile: float | None = None
     agreement: float = AGREEMENT
@@ -120,6 +126,7 @@ class PatchOrder:
     def train_arguments(self, data: Path, out: Path) -> list[str]:
         """Return the command line that trains."""
         made = ["train", str(data), "--model", self.model, "--out", str(out), "--name", self.name]
+        made += ["--patch-px", str(self.pixels), "--epochs", str(self.epochs)]
         if self.until:
             made += ["--until", self.until]
         else:
