@@ -24,6 +24,8 @@ Source = Literal["manual", "prompted", "automatic", "imported"]
 ReviewState = Literal["accepted", "corrected"]
 ObjectType = Literal["annotation", "detection", "cell", "tile", "tmaCore"]
 Colour = tuple[int, int, int]
+PatchKind = Literal["tumour", "normal"]
+PATCH_KINDS: tuple[PatchKind, ...] = ("tumour", "normal")
 
 
 def new_id() -> str:
@@ -169,3 +171,35 @@ class SlideObject:
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     review: Review | None = None
+
+
+@dataclass(frozen=True)
+class PatchLabel:
+    """What a whole patch of a slide is said to show.
+
+    Parameters
+    ----------
+    x, y : float
+        Its upper left corner, level-0 px.
+    width, height : float
+        Level-0 px.
+    label : {"tumour", "normal"}
+        Whether there is tumour anywhere in it.
+    author : str
+        Empty where unknown.
+    time : str
+        When it was set (ISO 8601, UTC); empty for one that is not kept yet.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    label: PatchKind
+    author: str = ""
+    time: str = ""
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The level-0 point in its middle."""
+        return self.x + self.width / 2, self.y + self.height / 2

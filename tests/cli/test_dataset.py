@@ -184,7 +184,7 @@ def test_ctrl_c_leaves_nothing(histosam, slide, tmp_path, monkeypatch):
         if progress.total:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset._Line, "__call__", press)
+    monkeypatch.setattr(dataset.ProgressLine, "__call__", press)
     status, _, err = histosam("dataset", slide, "--out", tmp_path / "set")
     assert status == 130
     assert "nothing half-done is left" in err

@@ -124,7 +124,7 @@ def test_a_store_from_before_reviews_is_brought_up_to_date(tmp_path: Path, make)
         con.execute("DROP INDEX IF EXISTS objects_review")
         for column in ("review", "reviewer", "reviewed"):
             con.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    for table in ("run_tiles", "runs"):
+    for table in ("run_tiles", "runs", "patches", "patch_deltas"):
         con.execute(f"DROP TABLE {table}")
     con.execute("DROP INDEX edits_rejects")
     con.execute("ALTER TABLE edits DROP COLUMN rejects")

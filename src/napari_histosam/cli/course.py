@@ -16,9 +16,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from napari_histosam.cli import patch_course
 from napari_histosam.cli.running import DONE, STOPPED, run
 from napari_histosam.errors import HistosamError
 from napari_histosam.viewer.learning.course import Course, courses
+from napari_histosam.viewer.learning.patch_order import KIND, PatchCourse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +36,8 @@ def work(folder: Path) -> int:
     # The window shall stay quick, whatever is computed here.
     with contextlib.suppress(AttributeError, OSError):
         os.nice(10)
+    if course.read("order").get("kind") == KIND:
+        return patch_course.work(PatchCourse(folder), _command, _end)
     order = course.order
     begun = None if course.run.exists() else time.monotonic()
     if not course.read("dataset"):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_histosam.cli.progress_line import ProgressLine
 from napari_histosam.errors import InputError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from napari_histosam.jobs import Progress
     from napari_histosam.models import ModelCard
     from napari_histosam.train.dataset.request import Settings
 
@@ -125,7 +124,7 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         patients=read_patients(args.patients),
         settings=_settings(args),
     )
-    shown = _Line()
+    shown = ProgressLine()
     try:
         done = build(request, shown)
     finally:
@@ -162,20 +161,3 @@ def _settings(args: Namespace) -> Settings:
         reviewed_only=args.reviewed_only,
         refreeze=args.refreeze,
     )
-
-
-class _Line:
-    """Shows progress on one line of a terminal, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __call__(self, progress: Progress) -> None:
-        if sys.stderr.isatty():
-            of = "" if progress.total is None else f" {progress.done} of {progress.total}"
-            sys.stderr.write(f"\r\x1b[K{progress.text}{of}")
-            self._shown = True
-
-    def end(self) -> None:
-        if self._shown:
-            sys.stderr.write("\n")

@@ -19,6 +19,7 @@ from napari_histosam.cli import (
     evaluate,
     info,
     models,
+    patches,
     predict,
     segment,
     train,
@@ -28,7 +29,19 @@ from napari_histosam.errors import Cancelled, HistosamError, InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (app, demo, info, models, segment, predict, evaluate, dataset, train, convert)
+COMMANDS = (
+    app,
+    demo,
+    info,
+    models,
+    segment,
+    predict,
+    evaluate,
+    dataset,
+    patches,
+    train,
+    convert,
+)
 DONE, OURS, INPUT, STOPPED = 0, 1, 2, 130
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_histosam.store.classes import DEFAULT_CLASSES, UNCLASSIFIED_COLOUR
     from napari_histosam.store.edits import Change
+    from napari_histosam.store.patches import PatchBook
     from napari_histosam.store.places import open_store_for, store_path
     from napari_histosam.store.raster import ObjectRaster
     from napari_histosam.store.reading import HistoryEntry
@@ -24,6 +25,7 @@ _HOMES = {
     "HistoryEntry": "reading",
     "ObjectRaster": "raster",
     "ObjectStore": "store",
+    "PatchBook": "patches",
     "Rejected": "reviews",
     "Row": "table",
     "Run": "runs",
@@ -41,6 +43,7 @@ __all__ = [
     "HistoryEntry",
     "ObjectRaster",
     "ObjectStore",
+    "PatchBook",
     "Rejected",
     "Row",
     "Run",

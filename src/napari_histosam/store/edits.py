@@ -1,7 +1,7 @@
 """The line of undoable steps: forward, undo and redo are one swap of versions in the file.
 
-A step's rows in ``deltas`` and ``class_deltas`` hold the versions that are not in force (see
-`schema`). All functions run inside the caller's transaction.
+A step's rows in ``deltas``, ``class_deltas`` and ``patch_deltas`` hold the versions that are not in
+force (see `schema`). All functions run inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from napari_histosam.records import now
+from napari_histosam.store import patch_rows
 from napari_histosam.store.schema import HEAVY, LIGHT
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Change:
         Names, colours or the list of classes changed.
     label : str
         The step's name.
+    patches_changed : bool
+        Labels of patches were set, changed or cleared.
     reset : bool
         Anything may have changed (another window wrote the file): load everything again.
     """
@@ -53,6 +56,7 @@ class Change:
     bounds: tuple[Bounds, ...] = ()
     classes_changed: bool = False
     label: str = ""
+    patches_changed: bool = False
     reset: bool = False
 
 
@@ -92,7 +96,7 @@ def begin(con: sqlite3.Connection, label: str, author: str, *, rejects: bool = F
     ``rejects`` marks what the step removes as rejected (see `reviews`).
     """
     at = cursor(con)
-    for table in ("deltas", "class_deltas"):
+    for table in ("deltas", "class_deltas", "patch_deltas"):
         con.execute(
             f"DELETE FROM {table} WHERE edit IN (SELECT number FROM edits WHERE number > ?)", (at,)
         )
@@ -195,6 +199,7 @@ def _around(
 ) -> Change:
     before = seen(con, step.number)
     _swap_classes(con, step.number)
+    patch_rows.swap(con, step.number)
     for kind in out:
         _take_out(con, step.number, kind)
     for kind in back:
@@ -214,6 +219,7 @@ def _change(con: sqlite3.Connection, step: int, label: str, before: Before) -> C
         bounds=merged(areas),
         classes_changed=classes is not None,
         label=label,
+        patches_changed=patch_rows.touched(con, step),
     )
 
 

@@ -172,7 +172,33 @@ CREATE TABLE run_tiles(
 ) WITHOUT ROWID;
 """
 
-STEPS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3)
+# Labels of whole patches, each known by its rectangle. `patch_deltas` holds, as `class_deltas`
+# does, the versions that are not in force: no label where there was, or will be, none.
+_VERSION_4: Final = """
+CREATE TABLE patches(
+  width REAL NOT NULL,
+  height REAL NOT NULL,
+  x REAL NOT NULL,
+  y REAL NOT NULL,
+  label TEXT NOT NULL,
+  author TEXT NOT NULL,
+  time TEXT NOT NULL,
+  PRIMARY KEY(width, height, x, y)
+) WITHOUT ROWID;
+CREATE TABLE patch_deltas(
+  edit INTEGER NOT NULL,
+  width REAL NOT NULL,
+  height REAL NOT NULL,
+  x REAL NOT NULL,
+  y REAL NOT NULL,
+  label TEXT,
+  author TEXT,
+  time TEXT,
+  PRIMARY KEY(edit, width, height, x, y)
+) WITHOUT ROWID;
+"""
+
+STEPS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """``STEPS[v]`` brings a file of version ``v`` to ``v + 1``; version 0 is an empty file."""
 
 

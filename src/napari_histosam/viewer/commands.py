@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.session import Session
     from napari_histosam.session.editing import Edit
+    from napari_histosam.viewer.patches import PatchWork
     from napari_histosam.viewer.review_walk import ReviewWalk
 
 
@@ -21,6 +22,7 @@ class Commands(ABC):
 
     session: Session
     review: ReviewWalk
+    patches: PatchWork
 
     @abstractmethod
     def say(self, text: str) -> None:
@@ -44,10 +46,24 @@ class Commands(ABC):
             self.say(f"Kept as {name}." if len(kept) == 1 else f"Kept {len(kept)} objects.")
         self.review.refined(refined)
 
+    def accept_or_normal(self) -> None:
+        """Accept or, while patches are labelled, call the one under the pointer normal."""
+        if self.patches.in_hand:
+            self.patches.label_under("normal")
+        else:
+            self.accept()
+
+    def tumour(self) -> None:
+        """While patches are labelled, call the one under the pointer tumour."""
+        if self.patches.in_hand:
+            self.patches.label_under("tumour")
+
     @told
     def reject(self) -> None:
-        """Forget prompts and preview or, without any, the selection."""
-        if len(self.session.prompts) or self.session.preview is not None:
+        """Forget prompts and preview or, without any, the selection; end labelling of patches."""
+        if self.patches.in_hand:
+            self.patches.end()
+        elif len(self.session.prompts) or self.session.preview is not None:
             self.session.reject()
         elif not self.review.in_hand:
             self.session.objects.select([])
@@ -94,9 +110,12 @@ class Commands(ABC):
 
     @told
     def delete(self) -> None:
-        """Delete the selected objects or, in a review, reject the object at hand."""
+        """Delete the selected objects, or reject the object, or clear the patch at hand."""
         if self.review.in_hand:
             self.review.reject()
+            return
+        if self.patches.in_hand:
+            self.patches.label_under(None)
             return
         chosen = len(self.session.objects.selection)
         gone = self.session.objects.delete()

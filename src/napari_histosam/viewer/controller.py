@@ -20,6 +20,7 @@ from napari_histosam.viewer.overlays import (
     PreviewOverlay,
     PromptOverlay,
 )
+from napari_histosam.viewer.patches import PatchWork
 from napari_histosam.viewer.review_walk import ReviewWalk
 from napari_histosam.viewer.tools import Tool
 from napari_histosam.viewer.viewport import Viewport
@@ -97,6 +98,7 @@ class Controller(Commands):
         self.comparison = ComparisonOverlay(viewer, frame)
         self.objects.layer()
         self.review = ReviewWalk(self)
+        self.patches = PatchWork(self)
         self._selected: tuple[str, ...] = ()
         self._framed: tuple[Window, ...] = ()
         self._boxed: tuple[Prompt, ...] = ()
@@ -129,6 +131,7 @@ class Controller(Commands):
         if self.layer in self.viewer.layers:
             self.viewer.layers.selection.active = self.layer
         self._keep_pan()
+        self.patches.redraw_lines()
         self.tool_changed.emit(tool)
 
     def set_region(self, region: BaseGeometry | None) -> None:
@@ -198,7 +201,7 @@ class Controller(Commands):
 
     @property
     def _overlays(self) -> tuple[Overlay | PromptOverlay, ...]:
-        return self.objects, self.preview, self.comparison, self.prompts
+        return self.objects, self.preview, self.comparison, self.prompts, *self.patches.overlays
 
     @property
     def closed(self) -> bool:
@@ -216,6 +219,8 @@ class Controller(Commands):
     def stroke_done(self) -> None:
         """Take the shown stroke away."""
         self._on_prompts()
+        if self.tool is Tool.PATCH:
+            self.patches.stop_pending()
 
     def set_frame(self, frame: SlideFrame) -> None:
         """Put the slide's layer and all of ours elsewhere, or to another µm scale."""
@@ -235,6 +240,7 @@ class Controller(Commands):
         self._closed = True
         self.keys.unbind()
         self.review.close()
+        self.patches.close()
         if self._drag in self.viewer.mouse_drag_callbacks:
             self.viewer.mouse_drag_callbacks.remove(self._drag)
         camera = self.viewer.scene.camera
@@ -328,6 +334,7 @@ class Controller(Commands):
         if self._closed or self.layer not in self.viewer.layers:
             return
         self.objects.layer()
+        self.patches.redraw()
         self._on_preview(self.session.preview)
         self._on_comparison(self.session.comparison)
         self._on_prompts()
@@ -349,6 +356,7 @@ class Controller(Commands):
         for overlay in self._overlays:
             overlay.set_frame(frame)
         self.frame_changed.emit(frame)
+        self.patches.follow()
         self._on_preview(self.session.preview)
         self._on_comparison(self.session.comparison)
         self._on_prompts()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from napari_histosam.viewer.controller import Controller
 
-# napari 0.9 leaves these letters free: G H J K N Q U W 8 9 0.
+# napari 0.9 leaves these letters free: G H J K N Q U W 8 9 0; T only a user's own Shapes take.
 TOOL_KEYS = {"Q": Tool.CLICK, "W": Tool.BOX, "U": Tool.SCRIBBLE, "K": Tool.BRUSH, "H": Tool.PAN}
 CLASS_KEYS = {"8": 0, "9": 1, "0": 2}
 
@@ -20,7 +20,8 @@ CLASS_KEYS = {"8": 0, "9": 1, "0": 2}
 def actions(controller: Controller) -> dict[str, Callable[[], object]]:
     """Return what each key does, keys in napari's spelling."""
     table: dict[str, Callable[[], object]] = {
-        "N": controller.accept,
+        "N": controller.accept_or_normal,
+        "T": controller.tumour,
         "Enter": controller.accept,
         "Escape": controller.reject,
         "J": controller.next_candidate,

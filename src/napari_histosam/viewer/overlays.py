@@ -81,9 +81,10 @@ class Overlay:
 
     def remove(self) -> None:
         """Take the layer out of the viewer."""
-        if self.present:
-            self._viewer.layers.remove(self._layer)
-        self._layer = None
+        # Let go of first, so that nobody takes it for one that the user has removed.
+        gone, self._layer = self._layer, None
+        if gone is not None and gone in self._viewer.layers:
+            self._viewer.layers.remove(gone)
 
     def _stay_passive(self, _event: Any) -> None:
         if str(self._layer.mode) != "pan_zoom":

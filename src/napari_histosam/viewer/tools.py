@@ -28,7 +28,7 @@ CLICK_PX = 4.0
 
 
 class Tool(StrEnum):
-    """What the left button does; *Region* is the *Automate* tab's, all others *Annotate*'s."""
+    """What the left button does; *Region* and *Patches* belong to other tabs than *Annotate*."""
 
     CLICK = "Click"
     BOX = "Box"
@@ -37,6 +37,7 @@ class Tool(StrEnum):
     CUT = "Cut"
     PAN = "Pan"
     REGION = "Region"
+    PATCH = "Patches"
 
 
 def drag(controller: Controller, event: Any) -> Iterator[None]:
@@ -93,6 +94,8 @@ def _clicked(controller: Controller, at: tuple[float, float], shift: bool) -> No
         session.add_scribble([at], positive=not shift)
     elif controller.tool is Tool.BRUSH:
         _paint(controller, np.array([at]), shift)
+    elif controller.tool is Tool.PATCH:
+        controller.patches.paint(np.array([at]), erase=shift)
     elif controller.tool is Tool.BOX:
         controller.say("Drag from one corner of the object to the opposite one.")
     elif controller.tool is Tool.REGION:
@@ -114,6 +117,8 @@ def _dragged(controller: Controller, path: NDArray[np.float64], shift: bool) -> 
         session.objects.split(path)
     elif controller.tool is Tool.REGION:
         controller.set_region(enclosed(path))
+    elif controller.tool is Tool.PATCH:
+        controller.patches.paint(path, erase=shift)
 
 
 def enclosed(path: NDArray[np.float64]) -> Polygon | MultiPolygon:
@@ -153,6 +158,8 @@ def _show(controller: Controller, path: NDArray[np.float64], shift: bool) -> Non
         controller.stroke("path", path, "#facc15", 2 * unit)
     elif controller.tool is Tool.REGION:
         controller.stroke("path", path, ACCENT, 3 * unit)
+    elif controller.tool is Tool.PATCH:
+        controller.patches.pend(path, erase=shift)
 
 
 def _pan(controller: Controller, event: Any) -> Iterator[None]:

@@ -61,7 +61,7 @@ class HistosamDock(QWidget):
         self.annotate = AnnotateTab(self.workbench, self.jobs)
         self.automate = AutomateTab(self.workbench, self.jobs, self.thread_bridge)
         self.review = ReviewTab(self.jobs)
-        self.learn = LearnTab(self.workbench, self.jobs)
+        self.learn = LearnTab(self.workbench, self.jobs, self.thread_bridge)
         self.exchange = ExchangeTab(self.jobs)
         self.tabs = QTabWidget()
         self.tabs.addTab(_scrolling(self.annotate), "Annotate")
@@ -81,6 +81,7 @@ class HistosamDock(QWidget):
         self.slide_bar.scale_given.connect(self._set_scale)
         self.slide_bar.take_over_requested.connect(self._take_over)
         self.learn.models_changed.connect(self._on_models)
+        self.learn.predict_requested.connect(self._predict_with)
         self.automate.review_requested.connect(self._review_run)
         for tab in (self.annotate, self.automate, self.review, self.learn, self.exchange):
             tab.said.connect(self.say)
@@ -156,9 +157,22 @@ class HistosamDock(QWidget):
         self.annotate.compare.refresh()
         self.automate.refresh_models()
 
-    def _review_run(self, ids: Any) -> None:
+    def _predict_with(self, model: str) -> None:
+        self._show_tab("Automate")
+        self.automate.refresh_models()
+        at = self.automate.model.findData(model)
+        if at < 0:
+            self.say(f"{model} finds areas: `histosam predict --model {model}` does it on slides.")
+            return
+        self.automate.model.setCurrentIndex(at)
+        self.automate.model.activated.emit(at)
+
+    def _show_tab(self, title: str) -> None:
         titles = [self.tabs.tabText(i) for i in range(self.tabs.count())]
-        self.tabs.setCurrentIndex(titles.index("Review"))
+        self.tabs.setCurrentIndex(titles.index(title))
+
+    def _review_run(self, ids: Any) -> None:
+        self._show_tab("Review")
         self.review.review_run(ids)
 
     def _on_controller(self, controller: Controller | None) -> None:

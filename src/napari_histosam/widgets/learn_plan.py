@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from napari_histosam.viewer.learning.bases import Base
     from napari_histosam.viewer.learning.desk import Desk
     from napari_histosam.viewer.learning.estimate import Estimate
+    from napari_histosam.viewer.learning.patch_bases import PatchBase
 
 EPOCHS = 20
 BAD, DOUBT = "#ef4444", "#facc15"
+PATCHES = "Finds tumour areas; learns from labels of patches, without outlines"
+DETAILS, QUICK = (512, 256, 128, 64), 256
+DETAIL_TIP = "How finely the network sees a patch. Half as many px take about a quarter of the time"
 MEASURING = "Measuring time and memory in a short trial…"
 TIP = Qt.ItemDataRole.ToolTipRole
 
@@ -34,6 +38,7 @@ class PlanBox(QGroupBox):
     """
 
     start_requested = Signal(str, str, int)
+    patches_chosen = Signal(object)
 
     def __init__(self, desk: Desk) -> None:
         super().__init__("What to train")
@@ -41,6 +46,7 @@ class PlanBox(QGroupBox):
         self._filling = False
         self.base = choice("The model to begin with; it stays as it is")
         self.method = choice("How much of the network learns")
+        self.detail = choice(DETAIL_TIP)
         self.epochs = QSpinBox()
         self.epochs.setRange(1, 500)
         self.epochs.setValue(EPOCHS)
@@ -52,11 +58,12 @@ class PlanBox(QGroupBox):
             "Start training", "Trains beside the window; work on meanwhile", self._go
         )
         self.start.setStyleSheet(PRIMARY_STYLE)
-        form = QFormLayout()
+        form = self._form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Base model", self.base)
         form.addRow("Method", self.method)
+        form.addRow("Detail", self.detail)
         form.addRow("Epochs", self.epochs)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
@@ -78,6 +85,10 @@ class PlanBox(QGroupBox):
         self.base.clear()
         for one in self._desk.bases:
             self.base.addItem(one.card.name, one.card.name)
+        for patches in self._desk.patch_bases:
+            # Their names cannot be those of the others, since a model learns in one way only.
+            self.base.addItem(patches.title, patches.key)
+            self.base.setItemData(self.base.count() - 1, PATCHES, TIP)
         self.base.setCurrentIndex(max(0, self.base.findData(wanted)))
         self._filling = False
         self._on_base()
@@ -88,10 +99,22 @@ class PlanBox(QGroupBox):
         name = self.base.currentData()
         return next((one for one in self._desk.bases if one.card.name == name), None)
 
+    @property
+    def patches(self) -> PatchBase | None:
+        """The base that is chosen, if it learns from patch labels."""
+        key = self.base.currentData()
+        return next((one for one in self._desk.patch_bases if one.key == key), None)
+
     def _on_base(self, *_: int) -> None:
         if self._filling:
             return
         self._filling = True
+        by_patches = self.patches is not None
+        self._form.setRowVisible(self.method, not by_patches)
+        self._form.setRowVisible(self.detail, by_patches)
+        self._list_details()
+        self.takes.setVisible(not by_patches)
+        self.start.setVisible(not by_patches)
         wanted, one = self.method.currentData(), self.chosen
         self.method.clear()
         for method in () if one is None else one.methods:
@@ -101,10 +124,23 @@ class PlanBox(QGroupBox):
             self.method.setItemData(self.method.count() - 1, explanation, TIP)
         self.method.setCurrentIndex(max(0, self.method.findData(wanted)))
         self._filling = False
+        self.patches_chosen.emit(self.patches)
         self._show_estimate()
 
+    def _list_details(self) -> None:
+        base, wanted = self.patches, self.detail.currentData()
+        self.detail.clear()
+        if base is None:
+            return
+        for px in sorted({*DETAILS, base.size}, reverse=True):
+            hint = " · quicker" if px < base.size else ""
+            self.detail.addItem(f"{px} px a patch{hint}", px)
+        # A model that has learned keeps to what it knows; a new one begins quick enough for a CPU.
+        usual = base.size if base.model else QUICK
+        self.detail.setCurrentIndex(max(0, self.detail.findData(wanted or usual)))
+
     def _show_estimate(self, *_: int) -> None:
-        if self._filling:
+        if self._filling or self.patches is not None:
             return
         one, enough = self.chosen, self._desk.shelf.advice.enough
         lacking = None if one is None or not enough else self._desk.lacks(one)

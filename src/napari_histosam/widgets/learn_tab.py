@@ -12,8 +12,11 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives two of the
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_histosam.viewer.attempt import told
+from napari_histosam.viewer.heat import ViewHeat
 from napari_histosam.viewer.learning.course import courses
 from napari_histosam.viewer.learning.desk import Desk
+from napari_histosam.viewer.learning.guide import Guide
+from napari_histosam.widgets.guide_box import GuideBox
 from napari_histosam.widgets.learn_plan import PlanBox
 from napari_histosam.widgets.learn_result import ResultBox
 from napari_histosam.widgets.learn_run import RunBox
@@ -23,9 +26,10 @@ from napari_histosam.widgets.parts import choice, label, row
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_histosam.jobs import JobRunner
+    from napari_histosam.jobs import Dispatcher, JobRunner
     from napari_histosam.viewer.controller import Controller
     from napari_histosam.viewer.learning.course import Course
+    from napari_histosam.viewer.learning.patch_bases import PatchBase
     from napari_histosam.viewer.workbench import Workbench
 
 # Milliseconds between two looks at a training's files, and from an edit to counting anew.
@@ -39,18 +43,26 @@ class LearnTab(QWidget):
     ----------
     workbench : Workbench
     jobs : JobRunner
+    dispatcher : Dispatcher, optional
+        Brings what a model sees to the window while it still looks.
     """
 
     said = Signal(str)
     job_started = Signal(object)
     models_changed = Signal()
+    predict_requested = Signal(str)
 
-    def __init__(self, workbench: Workbench, jobs: JobRunner) -> None:
+    def __init__(
+        self, workbench: Workbench, jobs: JobRunner, dispatcher: Dispatcher | None = None
+    ) -> None:
         super().__init__()
         self._controller: Controller | None = None
         self._listing = False
         self._last = ""
         self.desk = Desk(workbench, jobs)
+        self._jobs, self._dispatcher = jobs, dispatcher
+        self.guide = Guide(workbench, jobs, self.desk.launcher)
+        self.steps = GuideBox(self.guide)
         self.trainings = choice("A new training, or one that was begun before")
         self.slides = SlidesBox(
             self.desk.shelf, self.add_slides, self._name_patient, self._mark_region
@@ -62,7 +74,7 @@ class LearnTab(QWidget):
         layout.setContentsMargins(6, 6, 6, 6)
         layout.setSpacing(8)
         layout.addLayout(row(label("Training"), self.trainings))
-        for part in (self.slides, self.plan, self.result, self.run):
+        for part in (self.slides, self.plan, self.steps, self.result, self.run):
             layout.addWidget(part)
         layout.addStretch(1)
         self._look = QTimer(self)
@@ -74,6 +86,12 @@ class LearnTab(QWidget):
         self._count.timeout.connect(self._read)
         self.trainings.currentIndexChanged.connect(self._on_chosen)
         self.plan.start_requested.connect(self._start)
+        self.plan.patches_chosen.connect(self._on_patches)
+        self.steps.said.connect(self.said.emit)
+        self.steps.job_started.connect(self.job_started.emit)
+        self.steps.train_requested.connect(self._train_patches)
+        self.steps.predict_requested.connect(self.predict_requested.emit)
+        self.guide.models_changed.connect(self._on_models)
         self.run.pause_requested.connect(self._pause)
         self.run.finish_requested.connect(self._finish)
         self.run.stop_requested.connect(self._stop)
@@ -100,6 +118,13 @@ class LearnTab(QWidget):
         if self._controller is not None:
             self._controller.session.store.changed.disconnect(self._on_store)
         self._controller = controller
+        if self.guide.heat is not None:
+            self.guide.heat.hide()
+        heat = None
+        if controller is not None:
+            registry = self.desk.workbench.registry
+            heat = ViewHeat(controller, registry, self._jobs, self._dispatcher)
+        self.steps.show_controller(controller, heat)
         self.desk.show_controller(controller)
         if controller is not None:
             controller.session.store.changed.connect(self._on_store)
@@ -117,6 +142,7 @@ class LearnTab(QWidget):
         """Look at nothing any more; a training goes on."""
         self._look.stop()
         self._count.stop()
+        self.steps.end()
 
     @told
     def add_slides(self, paths: list[Path]) -> None:
@@ -151,8 +177,9 @@ class LearnTab(QWidget):
         self._last = ""
         self._list()
         new = self.desk.course is None
-        for part in (self.slides, self.plan):
-            part.setVisible(new)
+        self.plan.setVisible(new)
+        self._on_patches(self.plan.patches if new else None)
+        self.slides.setVisible(new and self.plan.patches is None)
         self.run.setVisible(not new)
         self.result.hide()
         if new:
@@ -161,6 +188,16 @@ class LearnTab(QWidget):
         else:
             self._look.start()
             self._on_look()
+
+    def _on_patches(self, base: PatchBase | None) -> None:
+        """Lead through the steps of patch labels, or give the objects their room back."""
+        self.steps.choose(base)
+        self.slides.setVisible(base is None and self.desk.course is None)
+
+    @told
+    def _train_patches(self) -> None:
+        self.guide.train(self.plan.detail.currentData(), self.plan.epochs.value())
+        self.say("The training has begun; work on meanwhile.")
 
     def _list(self) -> None:
         self._listing = True

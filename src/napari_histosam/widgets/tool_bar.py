@@ -24,8 +24,11 @@ HINTS = {
     Tool.CUT: "Draw a line right across the selected object.",
     Tool.PAN: "Drag to move. Click an object to select it, Shift+click for several.",
 }
-# Chosen elsewhere, so that it has no button here.
-DRAW_REGION = "Keep the button down and draw a line around the region."
+# Chosen elsewhere, so that these have no button here.
+ELSEWHERE = {
+    Tool.REGION: "Keep the button down and draw a line around the region.",
+    Tool.PATCH: "Click or drag over patches to label them. With Shift, clear them.",
+}
 EVERYWHERE = " Hold Space or the middle button to move, scroll to zoom."
 
 
@@ -87,7 +90,7 @@ class ToolBar(QWidget):
         for known, made in self.buttons.items():
             made.setChecked(known is tool)
         self.brush_row.setVisible(tool is Tool.BRUSH)
-        hint = HINTS.get(tool, DRAW_REGION)
+        hint = (HINTS | ELSEWHERE)[tool]
         self.hint.setText(hint + ("" if tool is Tool.PAN else EVERYWHERE))
 
     def _resize_brush(self, value: int) -> None:

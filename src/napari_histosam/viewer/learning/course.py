@@ -121,10 +121,14 @@ def courses_folder() -> Path:
 
 
 def courses() -> list[Course]:
-    """Return all trainings, the latest first."""
-    folder = courses_folder()
+    """Return all trainings from objects, the latest first."""
+    return [Course(path) for path in course_folders(courses_folder())]
+
+
+def course_folders(folder: Path) -> list[Path]:
+    """Return the folders of trainings in a folder, the latest first."""
     found = sorted(folder.glob("*/order.json"), reverse=True) if folder.is_dir() else []
-    return [Course(path.parent) for path in found if _dated(path.parent.name)]
+    return [path.parent for path in found if _dated(path.parent.name)]
 
 
 def begin(order: Order) -> Course:
@@ -135,7 +139,18 @@ def begin(order: Order) -> Course:
     InputError
         If it cannot be made.
     """
-    folder = courses_folder()
+    return Course(begin_folder(courses_folder(), order.record()))
+
+
+def begin_folder(folder: Path, record: dict[str, Any]) -> Path:
+    """Make the folder of a new training in a folder of trainings; see `begin`.
+
+    Parameters
+    ----------
+    folder : Path
+    record : dict
+        The order, ready for JSON.
+    """
     stem, number = f"{datetime.now():%Y%m%d-%H%M%S}", 2
     name = stem
     try:
@@ -146,13 +161,13 @@ def begin(order: Order) -> Course:
             except FileExistsError:
                 name, number = f"{stem}-{number}", number + 1
         made = Course(folder / name)
-        made.write("order", order.record())
+        made.write("order", record)
     except (OSError, HistosamError) as error:
         raise InputError(
             f"No folder for the training can be made in {folder} "
             f"({getattr(error, 'strerror', None) or error}): make room, or have it writable."
         ) from error
-    return made
+    return made.path
 
 
 def _dated(name: str) -> bool:

@@ -15,6 +15,8 @@ from napari_histosam.viewer.learning.follow import Follower, Snapshot
 from napari_histosam.viewer.learning.launcher import Launcher
 from napari_histosam.viewer.learning.measuring import Trouble, costs_of
 from napari_histosam.viewer.learning.order import Order, data_name, model_name, spare_threads
+from napari_histosam.viewer.learning.patch_bases import PatchBase, patch_bases
+from napari_histosam.viewer.learning.patch_order import refuse_two
 from napari_histosam.viewer.learning.result import Result, read_result
 from napari_histosam.viewer.learning.shelf import Shelf
 from napari_histosam.viewer.learning.sources import lacks_background
@@ -54,6 +56,7 @@ class Desk:
         self.shelf = Shelf(jobs)
         self.shelf.said.connect(self.said.emit)
         self.bases: list[Base] = []
+        self.patch_bases: list[PatchBase] = []
         self.course: Course | None = None
         self._follower: Follower | None = None
         self._costs: dict[tuple[str, str], Costs | Trouble] = {}
@@ -69,11 +72,12 @@ class Desk:
         """Find out, in the background, which models can be trained."""
         registry = self.workbench.registry
         reading = self._jobs.start(
-            "Finding models to train", lambda report, cancel: bases(registry)
+            "Finding models to train",
+            lambda report, cancel: (bases(registry), patch_bases(registry)),
         )
 
-        def arrived(found: list[Base]) -> None:
-            self.bases = found
+        def arrived(found: tuple[list[Base], list[PatchBase]]) -> None:
+            self.bases, self.patch_bases = found
             # A training that has ended knows better what the next one takes.
             self._costs.clear()
             self.bases_changed.emit()
@@ -277,11 +281,7 @@ class Desk:
             self.course.write("decision", {"kind": kind, "at": now()})
 
     def _refuse_two(self) -> None:
-        for course in courses():
-            if course != self.course and self._runs(course):
-                raise InputError(
-                    f"The training of {course.begun} is running; let it end or stop it first."
-                )
+        refuse_two(self.launcher, self.course)
 
     def _runs(self, course: Course) -> bool:
         # A process that has written its last word is only leaving.

@@ -192,7 +192,7 @@ def lacks_background(chosen: Sequence[Teaching]) -> Advice | None:
     if len(bare) == len(full):
         return Advice(
             "no",
-            f"A model that finds objects by itself must also see where there are none: {how}",
+            f"A model that works without prompts must also see where there is nothing: {how}",
         )
     names = ", ".join(bare[:3]) + (" …" if len(bare) > 3 else "")
     return Advice("little", f"Nothing is known of the background of {names}: there, too, {how}")
