@@ -75,11 +75,11 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     if args.out is not None:
         _make(args.out)
     rows = []
-    for name, sets in asked.items():
+    for name in names:
         if not registry.get(name).prompts and registry.get(name).finds is None:
             raise InputError(f"{name} takes no prompts and finds nothing: choose another model.")
         model = _load(registry, name, args)
-        for set_name, found in sets.items():
+        for set_name, found in asked[name].items():
             one = blank(set_name, model.card.name)
             if model.card.prompts:
                 kept = measure(found, model, args.seed, args.max_objects)
