@@ -138,6 +138,9 @@ def test_from_labels_to_heat(guide, workbench, tmp_path) -> None:
         "predict": "waits",
     }
 
+    # What was chosen can be chosen still, for a further one.
+    assert guide.base in patch_bases(workbench.registry)
+
     # The heat of what is in view, with a threshold that leaves less the higher it is.
     controller.look_at(480, 224, 544, 288)
     heat.show(guide.model).future.result(PATIENCE)

@@ -63,7 +63,13 @@ def patch_bases(registry: ModelRegistry) -> list[PatchBase]:
         if card.decoder == DECODER
     ]
     found.sort(key=lambda one: not one.trained)
-    under = [c for c in ready if c.decoder == _UNDER and c.variant in ("vit_b", "bundled")]
+    # The SAM that was made on the way to an earlier one is no other choice than the model below it.
+    made = sam_on(_BUNDLED)
+    under = [
+        card
+        for card in ready
+        if card.decoder == _UNDER and card.variant in ("vit_b", "bundled") and card.name != made
+    ]
     if not any(card.variant == "bundled" for card in under):
         # Nobody needs to download anything: a SAM is made on the bundled encoder first.
         under += [card for card in ready if card.decoder == _BUNDLED and card.trained is None]

@@ -1,0 +1,82 @@
+"""The guided way in a real window, on a slide of glands: labels, classifier, heat, outlines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from shapely import Point, STRtree
+from shapely.geometry import shape
+
+PATIENCE_MS = 500_000
+NEW = "New EP-SAM on histosam-small"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_from_patch_labels_to_heat_and_outlines(open_dock, shared_dir, tmp_path) -> None:
+    derived = shared_dir / "data" / "slides" / "derived"
+    slide = tmp_path / "rings.ome.tif"
+    shutil.copyfile(derived / "rings_mosaic_shared.ome.tif", slide)
+    hand = open_dock(slide)
+    hand.show_tab("Learn")
+    tab = hand.dock.learn
+    hand.until(lambda: bool(tab.desk.bases))
+    tab.plan.base.setCurrentIndex(tab.plan.base.findText(NEW))
+    tab.plan.detail.setCurrentIndex(tab.plan.detail.findData(64))
+    tab.plan.epochs.setValue(2)
+    steps, guide = tab.steps, tab.guide
+    work = hand.controller.patches
+
+    # Which patches are painted, the glands in their middles decide.
+    truth = work.grid
+    found = json.loads((derived / "rings_mosaic_shared_gt.geojson").read_text())["features"]
+    glands = STRtree([shape(one["geometry"]).buffer(0) for one in found])
+    inside, outside = [], []
+    for row in range(6):
+        for column in range(truth.columns - 4):
+            middle = Point(truth.middle(column, row))
+            hit = len(glands.query(middle, predicate="intersects"))
+            (inside if hit else outside).append((column, row))
+    assert min(len(inside), len(outside)) >= 6
+    for kind, cells in (("tumour", inside[:10]), ("normal", outside[:10])):
+        hand.press(steps.patches.buttons[kind])
+        for cell in cells:
+            hand.click(*truth.middle(*cell))
+    assert min(guide.counts) >= 6
+    hand.key(Qt.Key_Escape)
+
+    hand.press(steps.rows["classifier"].action)
+    hand.until(lambda: steps.rows["classifier"].action.text() == "Pause")
+    hand.qtbot.waitUntil(lambda: not guide.working, timeout=PATIENCE_MS)
+    assert guide.course.reached == "classifier", guide.course.log.read_text()
+    assert "The classifier is right about" in steps.rows["classifier"].text.text()
+
+    hand.look(300, 300, 500, 500)
+    hand.press(steps.rows["heat"].action)
+    text = steps.rows["heat"].text
+    hand.qtbot.waitUntil(
+        lambda: "in view are taken" in text.text() and "to go" not in text.text(),
+        timeout=PATIENCE_MS,
+    )
+    assert "Patch labels" not in hand.viewer.layers  # they would lie on top of each other
+    warm = np.count_nonzero(hand.viewer.layers["Heat"].data)
+    assert warm > 0
+    steps.threshold.setValue(60)
+    assert np.count_nonzero(hand.viewer.layers["Heat"].data) < warm
+
+    hand.press(steps.rows["outlines"].action)
+    assert guide.course.patch_order.percentile == 60
+    hand.qtbot.waitUntil(
+        lambda: (
+            "heat" in steps.rows["outlines"].text.text().lower()
+            and "%" in steps.rows["outlines"].text.text()
+        ),
+        timeout=PATIENCE_MS,
+    )
+    hand.press(steps.rows["outlines"].action)  # Pause
+    hand.qtbot.waitUntil(lambda: not guide.working, timeout=PATIENCE_MS)
+    assert steps.rows["outlines"].action.text() == "Resume"
