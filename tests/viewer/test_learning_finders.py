@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 
 import pytest
+import shapely
 
 from napari_histosam.models import ModelRegistry
 from napari_histosam.models.beginning import begin
+from napari_histosam.records import SlideObject
+from napari_histosam.slide import open_slide
+from napari_histosam.store import open_store_for
 from napari_histosam.viewer.learning.bases import FINDING, bases
 from napari_histosam.viewer.learning.course import Course
 from napari_histosam.viewer.learning.measuring import costs_of
 from napari_histosam.viewer.learning.result import card_lines, read_result
+
+
+def identity_of(path):
+    with open_slide(path) as slide:
+        return slide.identity, slide.name
 
 
 def test_the_result_of_a_model_without_prompts_is_told_in_its_own_figures(tmp_path):
@@ -29,6 +38,32 @@ def test_the_result_of_a_model_without_prompts_is_told_in_its_own_figures(tmp_pa
     assert [one.title for one in result.figures] == ["Found at IoU 0.5 (AP50)", "Mean IoU"]
     assert result.heading == "Without prompts"
     assert "12 objects of 2 slides held out: AP50 0.250 → 0.500" in result.words
+
+
+def test_outlined_areas_on_two_slides_teach_a_model_of_areas(bench, make_nucleus):
+    registry = ModelRegistry()
+    begin(registry, "sam", "histosam-small", "own-sam")
+    begin(registry, "sam-lung", "own-sam", "own-lung")
+    (base,) = (one for one in bases(ModelRegistry()) if one.card.name == "own-lung")
+    assert base.methods == ("decoder",)
+    slides = []
+    for name, seed in (("a.png", 1), ("b.png", 2)):
+        spots = ((80, 90), (180, 170)) if seed == 1 else ((170, 80), (90, 190))
+        made = [make_nucleus(x, y, 40) for x, y in spots]
+        slides.append(bench.slide(name, made, seed))
+        with open_store_for(slides[-1], *identity_of(slides[-1])) as store:
+            store.add([SlideObject(shapely.box(0, 0, 256, 256), "Region*")])
+    order = {"model": "own-lung", "epochs": 6, "name": "taught", "data": "areas"}
+    course = bench.begin(*slides, **order)
+    shown = bench.until(course, lambda shown: not shown.working)
+    assert shown.state == "finished", shown.message
+    assert shown.epochs[-1]["val_dice_all"] > shown.epochs[0]["val_dice_all"]
+    result = read_result(course)
+    assert result.counted == "images"
+    assert result.figures[0].after > result.figures[0].before
+    card = ModelRegistry().get("taught")
+    assert card.finds == "regions"
+    assert "On 1 image held out: Dice" in " ".join(card_lines(card))
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ PROMPTED = {
 }
 ALONE = {
     "val_ap50": ("AP50", "#4c9be8"),
-    "val_dice": ("Dice", "#35c48d"),
+    "val_dice_all": ("Dice, ground too", "#35c48d"),
     "val_iou": ("mean IoU", "#c08bf0"),
 }
 """The same of models that find objects or regions without prompts."""

@@ -13,10 +13,16 @@ if TYPE_CHECKING:
     from napari_histosam.viewer.learning.course import Course
 
 FIGURES = {"iou_click1": "1 click", "iou_click3": "3 clicks", "iou_box": "Box"}
-FOUND = {"ap50": "Found at IoU 0.5 (AP50)", "dice": "Dice", "iou": "Mean IoU", "auc": "Pixel AUC"}
+FOUND = {
+    "ap50": "Found at IoU 0.5 (AP50)",
+    "dice_all": "Dice, ground too",
+    "dice": "Dice",
+    "iou": "Mean IoU",
+    "auc": "Pixel AUC",
+}
 """The same of models that find objects or regions by themselves."""
 
-_MEASURES = {"iou": "mean IoU", "ap50": "AP50", "dice": "Dice"}
+_MEASURES = {"iou": "mean IoU", "ap50": "AP50", "dice_all": "mean Dice"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def _words(found: dict[str, Any], base: str) -> str:
     by = found.get("decided_by", "iou")
     whole = found["figures"][by]
     counted = _counted(found)
-    many = f"{found[f'n_{counted}']} {counted}"
+    many = _many(int(found[f"n_{counted}"]), counted.removesuffix("s"))
     where = f"{many} of {_many(int(found['n_groups']), 'slide')} held out"
     gain, low, high = (f"{whole[key]:+.3f}" for key in ("gain", "low", "high"))
     change = f"{_MEASURES.get(by, by)} {whole['before']:.3f} → {whole['after']:.3f}"
@@ -164,7 +170,7 @@ def card_lines(card: ModelCard) -> list[str]:
     ]
     if figures:
         counted = _counted(made.figures)
-        many = f"{made.figures.get(f'n_{counted}')} {counted}"
+        many = _many(int(made.figures.get(f"n_{counted}", 0)), counted.removesuffix("s"))
         start = "IoU on" if prompted else "On"
         lines.append(f"{start} {many} held out: {', '.join(figures)}")
     words = {"better": "better than", "worse": "worse than", "same": "no clear difference to"}
