@@ -162,3 +162,31 @@ def test_orders_that_do_not_fit_the_model_are_refused(histosam, model, slides, t
         assert words in err
         assert err.count("\n") == 1
     assert list(tmp_path.glob("x.geojson*")) == []
+
+
+def test_points_and_boxes_pick_areas(histosam, model, slides, tmp_path):
+    out = tmp_path / "areas.geojson"
+    assert histosam("predict", slides[0], *TINTER, "--out", out)[0] == 0
+    found = read(out).objects
+    wanted, unwanted = found[0], found[1]
+    inside = wanted.geometry.representative_point()
+    away = unwanted.geometry.representative_point()
+    marks = [
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [p.x, p.y]},
+         "properties": {"object": "1", "role": role}}
+        for p, role in ((inside, "positive"), (away, "negative"))
+    ]  # fmt: skip
+    prompts = tmp_path / "p.geojson"
+    for kept, count in ((marks[:1], 1), (marks[1:], len(found) - 1)):
+        prompts.write_text(json.dumps({"type": "FeatureCollection", "features": kept}), "utf-8")
+        status, told, err = histosam("predict", slides[0], *TINTER, "--out", out, "--pick", prompts)
+        assert status == 0, err
+        assert json.loads(told)["objects"] == count
+    status, _, err = histosam("predict", *slides, *TINTER, "--out", tmp_path, "--pick", prompts)
+    assert status == 2
+    assert "one slide at a time" in err
+    status, _, err = histosam(
+        "segment", slides[0], "--model", "tinter", "--prompts", prompts, "--out", out
+    )
+    assert status == 2
+    assert "--pick" in err

@@ -17,6 +17,7 @@ from napari_histosam.cli.predict_areas import (
     areas_together,
     check_objects,
     one_map,
+    picks_of,
     settings_of,
 )
 from napari_histosam.cli.target import check_target
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from napari_histosam.exchange import ExportOptions
     from napari_histosam.jobs import Progress
     from napari_histosam.models.automatic import AutomaticModel
+    from napari_histosam.records import Prompt
     from napari_histosam.session.automate import AutomateRequest, Outcome
     from napari_histosam.session.automate.looking import Looker
     from napari_histosam.session.regions import AreaSettings
@@ -90,6 +92,7 @@ class Order:
     skip_glass: bool
     settings: AreaSettings | None
     maps: Path | None
+    picks: Sequence[Prompt]
     look: Callable[[Slide], Looker[Any] | None]
 
 
@@ -111,6 +114,7 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
     if settings is None:
         check_objects(args, card, registry.cards().values())
     targets = _targets(args.slides, args.out)
+    picks = picks_of(args)
     for path, out in targets:
         # What cannot be read, looked at or written is refused before the work.
         with open_slide(path) as slide:
@@ -134,6 +138,7 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
             skip_glass=not args.glass,
             settings=settings,
             maps=args.map,
+            picks=picks,
             look=look,
         )
         for path, out in targets:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from napari_histosam.cli.predict import Order
     from napari_histosam.models.cards import ModelCard
+    from napari_histosam.records import Prompt
     from napari_histosam.session.regions import AreaSettings, RegionOutcome
     from napari_histosam.slide import Slide
 
 SUFFIX = ".ome.zarr"
 _OPTIONS = {"map": "--map", "threshold": "--threshold", "smooth_um": "--smooth-um"}
-_OPTIONS["least_um2"] = "--least-um2"
+_OPTIONS |= {"least_um2": "--least-um2", "pick": "--pick"}
 
 
 def add_areas_to(made: ArgumentParser) -> None:
@@ -40,6 +41,12 @@ def add_areas_to(made: ArgumentParser) -> None:
     )
     group.add_argument(
         "--least-um2", type=float, metavar="A", help="leave out smaller areas (default 2000 µm²)"
+    )
+    group.add_argument(
+        "--pick",
+        type=Path,
+        metavar="P.geojson",
+        help="keep only areas that these points and boxes touch, none that negative ones do",
     )
 
 
@@ -69,12 +76,23 @@ def settings_of(args: Namespace, card: ModelCard) -> AreaSettings:
     return settings
 
 
+def picks_of(args: Namespace) -> list[Prompt]:
+    """Return the prompts that choose among areas; none where all are kept."""
+    from napari_histosam.exchange import read_prompts
+
+    if args.pick is None:
+        return []
+    if len(args.slides) > 1:
+        raise InputError("--pick names places of one slide: give one slide at a time.")
+    return read_prompts(args.pick)
+
+
 def one_map(slide: Slide, out: Path, order: Order) -> dict[str, Any]:
     """Map one slide, write its areas, and return its row of the result."""
     from napari_histosam.cli.predict import NO_SCALE
     from napari_histosam.exchange import write
     from napari_histosam.session.handover import context_of
-    from napari_histosam.session.regions import RegionMap, areas, objects_of
+    from napari_histosam.session.regions import RegionMap, areas, objects_of, picked
     from napari_histosam.store import ObjectStore
 
     assert order.settings is not None
@@ -82,6 +100,7 @@ def one_map(slide: Slide, out: Path, order: Order) -> dict[str, Any]:
     folder, outcome = _mapped(slide, out, order)
     found = RegionMap(folder)
     made = areas(found, order.settings)
+    made = replace(made, areas=tuple(picked(made.areas, order.picks)))
     with ObjectStore.open(None) as store:  # gives the classes their colours
         objects = objects_of(made, found, class_name=order.class_name)
         store.add(objects)

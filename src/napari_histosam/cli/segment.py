@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_histosam.cli.convert import add_origin_to
 from napari_histosam.cli.models import check_licence
 from napari_histosam.cli.target import check_target
+from napari_histosam.errors import InputError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -53,6 +54,11 @@ def run(args: Namespace) -> tuple[dict[str, Any], str]:
         name = args.model or DEFAULT_MODEL
         if not args.weights:
             check_licence(registry, name)
+        if registry.get(name).finds == "regions":
+            raise InputError(
+                f"{name} maps areas and answers no prompts: to keep the areas that these touch, "
+                f"use `histosam predict --pick {args.prompts}`."
+            )
         model = registry.load(name, device=args.device, files=args.weights, say=warnings.append)
         cache = EmbeddingCache(home() / "cache" / "embeddings")
         objects = list(segment(slide, model, prompts, cache, _show_progress, registry=registry))
