@@ -180,6 +180,7 @@ def test_from_labels_to_heat(guide, workbench, tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_all_the_way_to_outlines(guide, workbench, tmp_path) -> None:
     opened(guide, workbench, halves(tmp_path / "a.png", 1))
     label_halves(workbench.controller, rows=2)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from napari_histosam.viewer.learning.course import Course
 
 _MODULE = "napari_histosam.cli.course"
+# Seconds that a process which has done its work may take to end.
+_LEAVING = 10.0
 
 
 class Launcher:
@@ -32,6 +34,7 @@ class Launcher:
         InputError
             If no process can be started, or one is at work on it.
         """
+        self._let_leave(course)
         if self.alive(course):
             raise InputError("This training is running already; pause it first.")
         course.halt(None)
@@ -57,6 +60,17 @@ class Launcher:
                     "course",
                     {"stage": "starting", "message": "", "pid": made.pid, "born": born},
                 )
+
+    def _let_leave(self, course: Course) -> None:
+        """Wait for a process that has written its last word: it is gone in a moment."""
+        if course.read("course").get("stage") != "finished":
+            return
+        mine = self._mine.get(course)
+        with contextlib.suppress(subprocess.TimeoutExpired, psutil.Error):
+            if mine is not None:
+                mine.wait(_LEAVING)
+            elif (found := course.process()) is not None:
+                found.wait(_LEAVING)
 
     def alive(self, course: Course) -> bool:
         """Tell whether a process works on a training."""
