@@ -1,4 +1,4 @@
-"""The guided way in a real window, on a slide of glands: labels, classifier, heat, outlines."""
+"""The guided way in a real window, on a slide of glands: from labels of patches to a map."""
 
 from __future__ import annotations
 
@@ -80,3 +80,25 @@ def test_from_patch_labels_to_heat_and_outlines(open_dock, shared_dir, tmp_path)
     hand.press(steps.rows["outlines"].action)  # Pause
     hand.qtbot.waitUntil(lambda: not guide.working, timeout=PATIENCE_MS)
     assert steps.rows["outlines"].action.text() == "Resume"
+    hand.press(steps.rows["outlines"].action)
+    hand.qtbot.waitUntil(lambda: guide.course.reached == "outlines", timeout=PATIENCE_MS)
+
+    # The model that was taught maps what is in view.
+    hand.press(steps.rows["predict"].action)
+    automate = hand.dock.automate
+    hand.until(automate.isVisible)
+    assert automate.model.currentData() == guide.model
+    assert "takes no clicks or boxes" in automate.model_text.text()
+    hand.look(300, 300, 420, 420)
+    hand.press(automate.start)
+    run = automate.automation
+    hand.until(lambda: run.regions.map is not None)
+    hand.qtbot.waitUntil(
+        lambda: run.running is None and run.regions.working is None, timeout=PATIENCE_MS
+    )
+    hand.until(lambda: all(o.pyramid.idle for o in run.regions._overlays))
+    assert "The map is complete" in automate.result.text()
+    layer = hand.viewer.layers["Probability: Tumour"]
+    assert tuple(layer.contrast_limits) == (0, 1)
+    # A decoder that has learned for moments may find anything, but says so everywhere in view.
+    assert 0 <= float(np.max(np.asarray(layer.data[-1]))) <= 1
