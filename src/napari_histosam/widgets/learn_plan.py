@@ -26,6 +26,7 @@ PATCHES = "Finds tumour areas; learns from labels of patches, without outlines"
 DETAILS, QUICK = (512, 256, 128, 64), 256
 DETAIL_TIP = "How finely the network sees a patch. Half as many px take about a quarter of the time"
 MEASURING = "Measuring time and memory in a short trial…"
+BEGINNING = "the model to begin with; it stays as it is"
 TIP = Qt.ItemDataRole.ToolTipRole
 
 
@@ -44,7 +45,7 @@ class PlanBox(QGroupBox):
         super().__init__("What to train")
         self._desk = desk
         self._filling = False
-        self.base = choice("The model to begin with; it stays as it is")
+        self.base = choice(BEGINNING)
         self.method = choice("How much of the network learns")
         self.detail = choice(DETAIL_TIP)
         self.epochs = QSpinBox()
@@ -108,6 +109,8 @@ class PlanBox(QGroupBox):
     def _on_base(self, *_: int) -> None:
         if self._filling:
             return
+        # Long names do not fit into a narrow dock.
+        self.base.setToolTip(f"{self.base.currentText()}: {BEGINNING}")
         self._filling = True
         by_patches = self.patches is not None
         self._form.setRowVisible(self.method, not by_patches)

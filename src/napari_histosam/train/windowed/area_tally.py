@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from napari_histosam.models.window_trainable import FindsAreas
     from napari_histosam.train.windowed.kept import Known
 
+# The AUC of who knows nothing.
+_CHANCE = 0.5
+
 
 class AreaTally:
     """Adds up windows: a `Judge` of what was found as areas.
@@ -50,12 +53,13 @@ class AreaTally:
 
         The mean Dice of classes and ground, by which a model is judged: where a class is frequent,
         that of the class alone is high for a model that sees it everywhere. The mean Dice and IoU
-        of the classes, and the AUC of px.
+        of the classes, and the AUC of px, 0.5 where all or none of them are of a class.
         """
         figures = self._figures
+        auc = figures.auc()
         return {
             "dice_all": figures.dice(ground=True),
             "dice": figures.dice(),
             "iou": figures.iou(),
-            "auc": figures.auc() or 0.0,
+            "auc": _CHANCE if auc is None else auc,
         }
