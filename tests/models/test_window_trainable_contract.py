@@ -140,7 +140,11 @@ def test_a_step_changes_what_learns_alone_and_can_be_taken_back(case: Case) -> N
 def test_what_it_finds_fits_the_window(case: Case) -> None:
     model = case.model
     if model.card.finds == "objects":
-        assert isinstance(model.found(case.look.kept, (SIDE, SIDE)), Detections)
+        whole = model.found(case.look.kept, (SIDE, SIDE))
+        assert isinstance(whole, Detections)
+        boxes = model.found(case.look.kept, (SIDE, SIDE), masks=False)
+        np.testing.assert_array_equal(boxes.boxes, whole.boxes)
+        np.testing.assert_array_equal(boxes.scores, whole.scores)
         return
     found = model.likely(case.look)
     assert found.shape == (len(model.card.classes), SIDE, SIDE)

@@ -144,8 +144,14 @@ class WindowTrainable(Protocol):
 class FindsObjects(WindowTrainable, Protocol):
     """One whose card's ``finds`` is ``"objects"``."""
 
-    def found(self, kept: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
-        """Return what the model as it is now finds in a window of ``size``, width and height."""
+    def found(
+        self, kept: Mapping[str, Tensor], size: tuple[int, int], masks: bool = True
+    ) -> Detections:
+        """Return what the model as it is now finds in a window of ``size``, width and height.
+
+        Without ``masks``, of which nobody knows the truth, these may be left out: most of the time
+        goes into drawing them.
+        """
         ...
 
 

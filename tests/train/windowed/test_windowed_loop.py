@@ -53,7 +53,7 @@ class Toy:
         for grow in self.module["grow"]:
             yield {"off": (grow + 0.1 * noise[0]) ** 2}
 
-    def found(self, kept: Any, size: tuple[int, int]) -> Detections:
+    def found(self, kept: Any, size: tuple[int, int], masks: bool = True) -> Detections:
         boxes = kept["boxes"].double().numpy()
         grow = self.module["grow"].detach().numpy()
         grown = boxes + np.concatenate([-grow, grow])

@@ -156,25 +156,27 @@ class DesSamTrainable:
                 net, embedding, proposals[positive], objects, lesson, self.recipe, _CHUNK
             )
 
-    def found(self, kept: Mapping[str, Tensor], size: tuple[int, int]) -> Detections:
+    def found(
+        self, kept: Mapping[str, Tensor], size: tuple[int, int], masks: bool = True
+    ) -> Detections:
         """Return what is found, down to little certainty, so that precision can be averaged."""
         net, square = self.module, Square(size)
         embedding = kept["embedding"].float()[None]
-        masks = []
+        drawn = []
         with torch.no_grad():
             seen = detected(net, embedding, _IN_USE)
-            for start in range(0, len(seen.boxes), _CHUNK):
+            for start in range(0, len(seen.boxes) if masks else 0, _CHUNK):
                 low = net.box_masks(embedding, seen.boxes[start : start + _CHUNK])
                 full = square.window_logits(low) > _IN_USE.mask_logit
-                masks += [cropped(mask) for mask in full.cpu().numpy()]
-        if not masks:
+                drawn += [cropped(mask) for mask in full.cpu().numpy()]
+        if not len(seen.boxes):
             return Detections.none()
         return Detections(
             square.window_boxes(seen.boxes.float().cpu().numpy()),
             seen.scores.double().cpu().numpy(),
             seen.kinds.cpu().numpy().astype(np.int64),
-            tuple(mask for mask, _, _ in masks),
-            np.array([corner for _, *corner in masks], np.int64),
+            tuple(mask for mask, _, _ in drawn),
+            np.array([corner for _, *corner in drawn], np.int64).reshape(-1, 2),
         )
 
     def optimiser(self, rate: float) -> Optimizer:

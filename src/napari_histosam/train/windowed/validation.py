@@ -71,8 +71,9 @@ class Tally:
         """Have a model find the objects of a window, and match them."""
         image = known.seen.images[0]
         size = image.shape[1], image.shape[0]
-        found = cast("FindsObjects", model).found(known.look.kept, size)
-        self.match(found, known.look.truth)
+        truth = known.look.truth
+        outlined = truth.masks is not None
+        self.match(cast("FindsObjects", model).found(known.look.kept, size, outlined), truth)
 
     def score(self) -> dict[str, float]:
         """Return AP50, by which a model is judged, and the mean IoU."""
