@@ -11,8 +11,23 @@ from qtpy.QtCore import Qt
 from shapely import Point, STRtree
 from shapely.geometry import shape
 
+from napari_histosam.viewer.automation import Where
+
 PATIENCE_MS = 500_000
 NEW = "New EP-SAM on histosam-small"
+
+
+def mapped(hand) -> None:
+    """Press Start in Automate and wait for the map."""
+    automate = hand.dock.automate
+    hand.press(automate.start)
+    run = automate.automation
+    hand.until(lambda: run.regions.map is not None)
+    hand.qtbot.waitUntil(
+        lambda: run.running is None and run.regions.working is None, timeout=PATIENCE_MS
+    )
+    hand.until(lambda: all(o.pyramid.idle for o in run.regions._overlays))
+    assert "The map is complete" in automate.result.text()
 
 
 @pytest.mark.slow
@@ -68,6 +83,19 @@ def test_from_patch_labels_to_heat_and_outlines(open_dock, shared_dir, tmp_path)
     steps.threshold.setValue(60)
     assert np.count_nonzero(hand.viewer.layers["Heat"].data) < warm
 
+    # Over the slide it is a map like any other; here of what is in view, to be quick.
+    hand.press(steps.whole)
+    automate = hand.dock.automate
+    hand.until(automate.isVisible)
+    assert "Heat" not in hand.viewer.layers
+    assert automate.heat.isChecked()
+    assert automate.wish.where is Where.WHOLE
+    automate.places[Where.VIEW].setChecked(True)
+    mapped(hand)
+    assert np.max(np.asarray(hand.viewer.layers["Probability: heat"].data[-1])) > 0
+    automate.heat.setChecked(False)
+    hand.show_tab("Learn")
+
     hand.press(steps.rows["outlines"].action)
     assert guide.course.patch_order.percentile == 60
     hand.qtbot.waitUntil(
@@ -85,19 +113,11 @@ def test_from_patch_labels_to_heat_and_outlines(open_dock, shared_dir, tmp_path)
 
     # The model that was taught maps what is in view.
     hand.press(steps.rows["predict"].action)
-    automate = hand.dock.automate
     hand.until(automate.isVisible)
     assert automate.model.currentData() == guide.model
     assert "takes no clicks or boxes" in automate.model_text.text()
     hand.look(300, 300, 420, 420)
-    hand.press(automate.start)
-    run = automate.automation
-    hand.until(lambda: run.regions.map is not None)
-    hand.qtbot.waitUntil(
-        lambda: run.running is None and run.regions.working is None, timeout=PATIENCE_MS
-    )
-    hand.until(lambda: all(o.pyramid.idle for o in run.regions._overlays))
-    assert "The map is complete" in automate.result.text()
+    mapped(hand)
     layer = hand.viewer.layers["Probability: Tumour"]
     assert tuple(layer.contrast_limits) == (0, 1)
     # A decoder that has learned for moments may find anything, but says so everywhere in view.

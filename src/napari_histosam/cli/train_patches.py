@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 # Patches of a step; windows are a quarter of that.
 _BATCH = 16
-_OWN = ("percentile", "agreement", "rounds", "decoder_epochs", "decoder_rate", "views", "patch_px")
+_OWN = (
+    "profile",
+    "percentile",
+    "agreement",
+    "rounds",
+    "decoder_epochs",
+    "decoder_rate",
+    "views",
+    "patch_px",
+)
 
 
 def add_to(made: ArgumentParser) -> None:
@@ -30,6 +39,12 @@ def add_to(made: ArgumentParser) -> None:
         "classifier's.",
     )
     own.add_argument("--until", choices=("classifier", "all"), default="all")
+    own.add_argument(
+        "--profile",
+        choices=("camelyon16", "camelyon17"),
+        help="how a heat map becomes a mask: cut at the patch's size (16), or in cells (17); else "
+        "the card's",
+    )
     own.add_argument(
         "--percentile",
         type=float,

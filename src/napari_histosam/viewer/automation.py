@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # The window hears of new objects this often, however fast they come.
 _TELL_S = 0.3
+# The family whose classifier draws heat maps.
+_WITH_HEAT = "ep-sam"
 
 
 class Where(StrEnum):
@@ -56,12 +58,15 @@ class Wish:
     least_score : float
     class_name : str, optional
         None leaves the class to the model.
+    heat : bool
+        Map the heat alone, see `Automation.has_heat`.
     """
 
     model: str
     where: Where
     least_score: float = 0.0
     class_name: str | None = None
+    heat: bool = False
 
 
 class Automation:
@@ -164,6 +169,10 @@ class Automation:
         lay = plan_regions if self.maps(wish.model) else plan_tiles
         return lay(controller.session.slide, self._workbench.registry.get(wish.model), region)
 
+    def has_heat(self, name: str) -> bool:
+        """Tell whether a model can show its heat map alone."""
+        return bool(name) and self._workbench.registry.get(name).decoder == _WITH_HEAT
+
     # -- running -----------------------------------------------------------------------------
 
     def start(self, wish: Wish) -> RunningJob:
@@ -252,7 +261,16 @@ class Automation:
 
     def _mapping(self, wish: Wish, plan: TilePlan) -> Work:
         settings = usual_settings(self._workbench.registry.get(wish.model))
-        return self.regions.run(plan, lambda: self._model(wish.model), settings)
+
+        def load() -> Any:
+            model = self._model(wish.model)
+            if not wish.heat:
+                return model
+            from napari_histosam.models.ep_sam.heat import HeatModel
+
+            return HeatModel(model)
+
+        return self.regions.run(plan, load, settings)
 
     def _model(self, name: str) -> Any:
         """Return a model; the last one is kept, for loading takes long."""

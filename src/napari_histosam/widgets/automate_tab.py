@@ -10,6 +10,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]  # qtpy gives Signal at 
 )
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QCheckBox,
     QDoubleSpinBox,
     QProgressBar,
     QRadioButton,
@@ -81,6 +82,10 @@ class AutomateTab(QWidget):
         self.least.setRange(0.0, 1.0)
         self.least.setSingleStep(0.05)
         self.least.setToolTip("Objects of which the model is less certain are left out")
+        self.heat = QCheckBox("Heat map alone, without outlines")
+        self.heat.setToolTip(
+            "How warm the classifier finds each place, times how likely it finds tumour there"
+        )
         self.trouble = note()
         self.start = button("Start", "Find the objects", self._start)
         self.start.setStyleSheet(PRIMARY_STYLE)
@@ -108,6 +113,7 @@ class AutomateTab(QWidget):
         layout.addWidget(self.places[Where.WHOLE])
         layout.addLayout(row(label("Class"), self.classes))
         layout.addLayout(row(self.least_label, self.least, stretch=True))
+        layout.addWidget(self.heat)
         layout.addWidget(self.trouble)
         layout.addLayout(row(self.start, self.hold, self.cancel))
         layout.addWidget(self.bar)
@@ -170,9 +176,22 @@ class AutomateTab(QWidget):
     def wish(self) -> Wish:
         """What the user has chosen."""
         where = next(w for w, made in self.places.items() if made.isChecked())
-        return Wish(
-            self.model.currentData() or "", where, round(self.least.value(), 4), self._class()
-        )
+        model = self.model.currentData() or ""
+        heat = self.heat.isChecked() and self.automation.has_heat(model)
+        return Wish(model, where, round(self.least.value(), 4), self._class(), heat)
+
+    def choose(self, model: str, *, heat: bool = False) -> bool:
+        """Choose a model, and whether its heat map alone is wanted; tell whether it is there."""
+        self.refresh_models()
+        at = self.model.findData(model)
+        if at < 0:
+            return False
+        self.model.setCurrentIndex(at)
+        self.heat.setChecked(heat)
+        if heat:
+            self.places[Where.WHOLE].setChecked(True)
+        self._update()
+        return True
 
     def _class(self) -> str | None:
         return self.classes.currentText() if self.classes.currentIndex() > 0 else None
@@ -239,6 +258,8 @@ class AutomateTab(QWidget):
         maps = of.maps(wish.model)
         self.intro.setText(INTRO_REGIONS if maps else INTRO)
         self.start.setToolTip("Map the regions" if maps else "Find the objects")
+        self.heat.setVisible(of.has_heat(wish.model))
+        self.heat.setEnabled(not at_work)
         self.least.setVisible(not maps)
         self.least_label.setVisible(not maps)
         outcome, last = of.outcome, of.last

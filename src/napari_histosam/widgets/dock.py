@@ -82,6 +82,7 @@ class HistosamDock(QWidget):
         self.slide_bar.take_over_requested.connect(self._take_over)
         self.learn.models_changed.connect(self._on_models)
         self.learn.predict_requested.connect(self._predict_with)
+        self.learn.heat_requested.connect(self._map_heat)
         self.automate.review_requested.connect(self._review_run)
         for tab in (self.annotate, self.automate, self.review, self.learn, self.exchange):
             tab.said.connect(self.say)
@@ -159,13 +160,12 @@ class HistosamDock(QWidget):
 
     def _predict_with(self, model: str) -> None:
         self._show_tab("Automate")
-        self.automate.refresh_models()
-        at = self.automate.model.findData(model)
-        if at < 0:
-            self.say(f"{model} finds areas: `histosam predict --model {model}` does it on slides.")
-            return
-        self.automate.model.setCurrentIndex(at)
-        self.automate.model.activated.emit(at)
+        self.automate.choose(model)
+
+    def _map_heat(self, model: str) -> None:
+        self._show_tab("Automate")
+        self.automate.choose(model, heat=True)
+        self.say(f"Start maps the heat of {model} over the whole slide.")
 
     def _show_tab(self, title: str) -> None:
         titles = [self.tabs.tabText(i) for i in range(self.tabs.count())]

@@ -108,6 +108,7 @@ class GuideBox(QGroupBox):
     said = Signal(str)
     job_started = Signal(object)
     predict_requested = Signal(str)
+    heat_requested = Signal(str)
     train_requested = Signal()
 
     def __init__(self, guide: Guide) -> None:
@@ -121,7 +122,14 @@ class GuideBox(QGroupBox):
         self.value = label("")
         self.heat_row = QWidget()
         self.hide_heat = button("Hide", "Take the heat away", self._hide_heat)
-        self.heat_row.setLayout(row(label("Threshold"), self.threshold, self.value, self.hide_heat))
+        self.whole = button(
+            "Whole slide…", "Map the heat of the slide in the tab Automate", self._map_heat
+        )
+        of_view = row(label("Threshold"), self.threshold, self.value, self.hide_heat)
+        inside = QVBoxLayout(self.heat_row)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addLayout(of_view)
+        inside.addLayout(row(self.whole, stretch=True))
         self.agreement = QDoubleSpinBox()
         self.agreement.setRange(0.0, 1.0)
         self.agreement.setSingleStep(0.05)
@@ -248,6 +256,10 @@ class GuideBox(QGroupBox):
         else:
             guide.outlines()
             self.say("The outlines are being learned; work on meanwhile.")
+
+    def _map_heat(self) -> None:
+        self._hide_heat()
+        self.heat_requested.emit(self.guide.model)
 
     @told
     def _on_look(self) -> None:

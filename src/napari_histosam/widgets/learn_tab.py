@@ -51,6 +51,7 @@ class LearnTab(QWidget):
     job_started = Signal(object)
     models_changed = Signal()
     predict_requested = Signal(str)
+    heat_requested = Signal(str)
 
     def __init__(
         self, workbench: Workbench, jobs: JobRunner, dispatcher: Dispatcher | None = None
@@ -91,6 +92,7 @@ class LearnTab(QWidget):
         self.steps.job_started.connect(self.job_started.emit)
         self.steps.train_requested.connect(self._train_patches)
         self.steps.predict_requested.connect(self.predict_requested.emit)
+        self.steps.heat_requested.connect(self.heat_requested.emit)
         self.guide.models_changed.connect(self._on_models)
         self.run.pause_requested.connect(self._pause)
         self.run.finish_requested.connect(self._finish)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from napari_histosam.errors import InputError
+from napari_histosam.models import ModelRegistry
+from napari_histosam.train.patchwise.base import card_of
 from napari_histosam.train.patchwise.division import divide_patches
 from napari_histosam.train.patchwise.labels import listed_patches, patch_entries
 from napari_histosam.train.patchwise.patches import Patches
@@ -142,6 +144,18 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     for name, value in wrong.items():
         assert name.replace("_", "-") in refused(plan_for(data, **{name: value}).check)
     plan_for(data).check()
+
+
+def test_a_profile_brings_its_percentile_unless_one_is_given(tmp_path: Path) -> None:
+    base = next(c for c in ModelRegistry().cards().values() if c.decoder == "ep-sam")
+    data = tmp_path / "x"
+    for more, name, percentile in (
+        ({}, "camelyon16", 10.0),
+        ({"profile": "camelyon17"}, "camelyon17", 30.0),
+        ({"profile": "camelyon17", "percentile": 50.0}, "camelyon17", 50.0),
+    ):
+        recipe = card_of(base, plan_for(data, **more)).recipe
+        assert (recipe["cam_profile"], recipe["percentile"]) == (name, percentile)
 
 
 def test_patches_are_seen_at_one_side(tmp_path: Path) -> None:

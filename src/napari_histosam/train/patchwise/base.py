@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_histosam.models.ep_sam.cam import PROFILES
 from napari_histosam.models.ep_sam.frame import Recipe
 from napari_histosam.models.ep_sam.load import network
 from napari_histosam.models.parts import divided
@@ -47,12 +48,13 @@ def card_of(base: ModelCard, plan: PatchPlan, mpp: float | None = None) -> Model
         If the base's recipe makes no sense.
     """
     before = Recipe.of(base)
+    usual = before.profile if plan.profile is None else PROFILES[plan.profile]
     recipe = {
         **base.recipe,
         "channel_order": "rgb",
         "points_frame": "sam",
-        "cam_profile": base.recipe.get("cam_profile", "camelyon16"),
-        "percentile": before.profile.percentile if plan.percentile is None else plan.percentile,
+        "cam_profile": plan.profile or base.recipe.get("cam_profile", "camelyon16"),
+        "percentile": usual.percentile if plan.percentile is None else plan.percentile,
         "agreement": plan.agreement,
         "selection": "weak",
     }

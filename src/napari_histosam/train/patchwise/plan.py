@@ -17,7 +17,7 @@ from napari_histosam.train.finetune.plan import Plan
 Until = Literal["classifier", "all"]
 METHOD = "patches"  # how a model was trained, on its card
 # What the decoder's stages depend on beside the classifier.
-_LATER = ("percentile", "agreement", "decoder_rate", "decoder_epochs", "views")
+_LATER = ("profile", "percentile", "agreement", "decoder_rate", "decoder_epochs", "views")
 # What has no meaning here, and what only says how far to go.
 _OUT = ("objects", "corrections", "boxes_only", "decay", "warm_up", "rounds", "until", *_LATER)
 SMALLEST_PX, LARGEST_PX = 48, 1024
@@ -34,9 +34,12 @@ class PatchPlan(Plan):
         Of the classifier; a batch counts patches. The others are those of `Plan`.
     until : {"classifier", "all"}
         Where to end; the same plan without it goes on.
+    profile : str, optional
+        A name of `napari_histosam.models.ep_sam.cam.PROFILES`: how a heat map becomes a mask. None
+        takes that of the base's card.
     percentile : float, optional
         Of the cells that are not cold: what is warmer belongs to the heat map's mask. None takes
-        that of the base's card.
+        that of the profile, or of the base's card.
     agreement : float
         The share of a pseudo-mask that must be warm for it to be learned from, 0 to 1.
     rounds : int
@@ -53,6 +56,7 @@ class PatchPlan(Plan):
     """
 
     until: Until = "all"
+    profile: str | None = None
     percentile: float | None = None
     agreement: float = AGREED
     rounds: int = 3
