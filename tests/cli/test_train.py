@@ -297,7 +297,9 @@ def test_finishing_needs_a_run_and_asks_the_process_that_trains(histosam, refuse
     assert folder.status()["message"] == "At work."
 
 
-@pytest.mark.parametrize("part", [".mine.safetensors.", ".report.md."])
+@pytest.mark.parametrize(
+    "part", [".mine.safetensors.", pytest.param(".report.md.", marks=pytest.mark.slow)]
+)
 def test_a_disk_that_is_full_at_the_end_costs_the_comparison_only(
     histosam, data, tmp_path, monkeypatch, part
 ):

@@ -75,6 +75,7 @@ def test_more_classes_begin_as_what_was_known(known: ModelRegistry, model: DesSa
     torch.testing.assert_close(chances[1][:, 0], chances[1][:, 1])
 
 
+@pytest.mark.slow
 def test_a_step_lowers_the_loss_and_changes_only_what_learns(
     model: DesSamTrainable, he_image: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

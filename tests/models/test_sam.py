@@ -104,6 +104,7 @@ def cases(size: tuple[int, int]) -> dict[str, tuple[ObjectPrompts, dict[str, Any
     }
 
 
+@pytest.mark.slow
 def test_vit_b_equals_segment_anything(vit_b: Pair) -> None:
     check_equal(vit_b)
 

@@ -34,6 +34,7 @@ def desk(bench):
     jobs.close()
 
 
+@pytest.mark.slow
 def test_two_trainings_in_one_sitting(desk, bench):
     with pytest.raises(InputError, match="No objects yet"):
         desk.start(DEFAULT_MODEL, "decoder", 1)

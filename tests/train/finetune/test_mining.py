@@ -212,6 +212,7 @@ def test_corrections_change_what_is_learned_and_0_switches_them_off(
         assert value.equal(trained[1]["trained"][name])
 
 
+@pytest.mark.slow
 def test_a_weighted_run_that_stops_goes_on_with_the_same_curve(
     plan: Callable[..., Plan], train: Callable, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,10 @@ BOX = ObjectPrompts(box=np.array([20.0, 30.0, 90.0, 100.0]))
 @pytest.mark.parametrize(
     ("bring", "method", "prefixes", "tensors", "files"),
     [
-        (import_wsi_sam, "decoder", ("high/", "low/"), 50, ["net_high.pth", "net_low.pth"]),
+        pytest.param(
+            *(import_wsi_sam, "decoder", ("high/", "low/"), 50, ["net_high.pth", "net_low.pth"]),
+            marks=pytest.mark.slow,
+        ),
         (import_i_medsam, "lora", ("adapted/",), None, ["i_medsam.pth"]),
     ],
 )

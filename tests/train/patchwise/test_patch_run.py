@@ -221,6 +221,7 @@ def test_a_run_goes_on_exactly_wherever_it_ended(
         assert [row.get("loss") for row in rows] == [row.get("loss") for row in same_rows]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_asked_to_stop_goes_on_exactly(
     train: Callable, quick_sam: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
