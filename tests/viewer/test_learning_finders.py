@@ -38,6 +38,10 @@ def test_the_result_of_a_model_without_prompts_is_told_in_its_own_figures(tmp_pa
     assert [one.title for one in result.figures] == ["Found at IoU 0.5 (AP50)", "Mean IoU"]
     assert result.heading == "Without prompts"
     assert "12 objects of 2 slides held out: AP50 0.250 → 0.500" in result.words
+    same = {"before": 0.25, "after": 0.25, "gain": 0.0, "low": 0.0, "high": 0.0}
+    found |= {"verdict": "same", "figures": {"ap50": same, "iou": same}}
+    (tmp_path / "result.json").write_text(json.dumps({**said, "best_epoch": 0}), "utf-8")
+    assert "so the new model is the same" in read_result(Course(tmp_path)).words
 
 
 def test_outlined_areas_on_two_slides_teach_a_model_of_areas(bench, make_nucleus):

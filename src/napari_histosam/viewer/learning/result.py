@@ -109,7 +109,7 @@ def read_result(course: Course) -> Result | None:
         name=str(said["name"]),
         base=base,
         verdict=str(found["verdict"]),
-        words=_words(found, base),
+        words=_words(found, base, unchanged=said.get("best_epoch") == 0),
         counted=_counted(found),
         n_counted=int(found[f"n_{_counted(found)}"]),
         n_groups=int(found["n_groups"]),
@@ -120,7 +120,7 @@ def read_result(course: Course) -> Result | None:
     )
 
 
-def _words(found: dict[str, Any], base: str) -> str:
+def _words(found: dict[str, Any], base: str, *, unchanged: bool) -> str:
     by = found.get("decided_by", "iou")
     whole = found["figures"][by]
     counted = _counted(found)
@@ -134,6 +134,8 @@ def _words(found: dict[str, Any], base: str) -> str:
         "worse": f"Worse than {base}",
         "same": f"No clear difference to {base}",
     }[found["verdict"]]
+    if unchanged and not whole["gain"]:
+        return f"No epoch did better than {base} on {where}, so the new model is the same as it."
     care = ""
     if found["n_groups"] == 1:
         care = " One slide only: other slides may turn out otherwise."
