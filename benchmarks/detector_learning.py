@@ -99,8 +99,9 @@ def make_data(shared: Path, target: Path, images: int, seed: int) -> None:
     link = target / "data"
     if not link.exists():
         link.symlink_to((shared / "data" / "nuclei").resolve(), target_is_directory=True)
-    known = {entry.name: entry for entry in entries(shared / "data" / "nuclei", ["dev_train"])}
-    for item in [*train, *val]:
+    both = ["dev_train", "dev_val"]
+    known = {entry.name: entry for entry in entries(shared / "data" / "nuclei", both)}
+    for item in [item for part in parts.values() for item in part]:
         _, labels = known[item["id"]].read()
         item["boxes"] = [
             {"box": [x.start, y.start, x.stop, y.stop], "class": "Nucleus", "label": number}

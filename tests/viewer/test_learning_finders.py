@@ -79,11 +79,11 @@ def test_boxes_on_two_slides_teach_a_finder(bench):
     begin(registry, "des-sam", "own-sam", "own-des")
     (base,) = (one for one in bases(ModelRegistry()) if one.card.name == "own-des")
     assert base.methods == tuple(FINDING)
-    costs = costs_of(ModelRegistry(), "own-des", "boxes", 2, lambda: None)
+    costs = costs_of(ModelRegistry(), "own-des", "boxes", 1, lambda: None)
     assert costs.learn > 0
     assert costs.encode > 0
     slides = [bench.field("a.png", 1), bench.field("b.png", 2)]
-    order = {"model": "own-des", "method": "boxes", "epochs": 1, "name": "taught", "threads": 2}
+    order = {"model": "own-des", "method": "boxes", "epochs": 1, "name": "taught", "threads": 1}
     course = bench.begin(*slides, **order)
     shown = bench.until(course, lambda shown: not shown.working)
     assert shown.state in ("finished", "failed"), shown.message

@@ -14,7 +14,9 @@ from napari_histosam.errors import InputError
 from napari_histosam.models.automatic import Detections
 from napari_histosam.models.cards import ModelCard
 from napari_histosam.models.window_trainable import UNNAMED, WindowTruth
+from napari_histosam.train.finetune.plan import Plan
 from napari_histosam.train.labelled import Entry, entries
+from napari_histosam.train.windowed.launch import division_of
 from napari_histosam.train.windowed.validation import Tally, spread
 from napari_histosam.train.windowed.verdict import judged
 from napari_histosam.train.windowed.windows import Source, class_names, cut
@@ -234,3 +236,16 @@ def test_a_verdict_over_groups() -> None:
 def test_spread() -> None:
     assert spread([1, 2, 3], 5) == [1, 2, 3]
     assert spread(list(range(10)), 3) == [0, 4, 9]
+
+
+def test_boxes_that_are_lacking_anywhere_are_said_before_the_training(folder: Path) -> None:
+    items = json.loads((folder / "index.json").read_text())["items"]
+    more = [{**items[0], "id": f"own_{n}", "group": f"g{n}"} for n in range(3)]
+    for item in more[:2]:
+        item["boxes"] = [[5, 5, 20, 25]]
+    (folder / "index.json").write_text(json.dumps({"items": more}))
+    named = {"train": ["own_0"], "val": ["own_1"], "test": ["own_2"]}
+    (folder / "splits.json").write_text(json.dumps({"sets": {folder.name: named}}))
+    plan = Plan(folder, "x", "decoder", folder / "run", boxes_only=True)
+    with pytest.raises(InputError, match="No boxes are listed for own_2"):
+        division_of(plan, CARD)

@@ -28,9 +28,10 @@ def division_of(plan: Plan, card: ModelCard) -> Division:
     ------
     InputError
         As `napari_histosam.train.finetune.splits.divide`, or if the plan asks for several devices,
-        or for boxes where areas are learned.
+        or for boxes where areas are learned, or an image lists none.
     """
     from napari_histosam.train.windowed.subjects import AREAS, subject_of
+    from napari_histosam.train.windowed.windows import without_boxes
 
     subject = subject_of(card)
     if subject is AREAS and plan.boxes_only:
@@ -39,7 +40,13 @@ def division_of(plan: Plan, card: ModelCard) -> Division:
         raise InputError(
             f"{plan.model} is trained on one device: leave --devices and --nodes away."
         )
-    return divide(plan, **subject.asks)
+    division = divide(plan, **subject.asks)
+    if plan.boxes_only:
+        # Now, and not when the training is over and shall be judged.
+        for entry in (*division.train, *division.val, *division.judged):
+            if entry.boxes is None:
+                raise without_boxes(entry)
+    return division
 
 
 def run(plan: Plan, division: Division, base_hash: str, notes: list[str]) -> dict[str, Any]:

@@ -140,10 +140,7 @@ class Source:
         listed = entry.boxes or ()
         if self._boxes_only or entry.mask is None:
             if entry.boxes is None:
-                raise InputError(
-                    f"No boxes are listed for {entry.name} of {entry.set_name}: give them in its "
-                    "index.json, or learn from masks, without --boxes-only."
-                )
+                raise without_boxes(entry)
             return entry.read_image(), Marks(
                 np.array([one.box for one in listed], np.float64).reshape(-1, 4),
                 tuple(_name(one, entry) for one in listed),
@@ -170,6 +167,14 @@ class Source:
             numbers.append(None)
         place_of = np.array(boxes, np.float64).reshape(-1, 4)
         return image, Marks(place_of, tuple(names), tuple(numbers), labels)
+
+
+def without_boxes(entry: Entry) -> InputError:
+    """Return what to say of an image that lists no boxes where only boxes are wanted."""
+    return InputError(
+        f"No boxes are listed for {entry.name} of {entry.set_name}: give them in its index.json, "
+        "or learn from masks, without --boxes-only."
+    )
 
 
 def class_names(found: Sequence[Entry], card: ModelCard) -> tuple[str, ...]:
